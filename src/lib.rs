@@ -1,0 +1,3 @@
+//! p2p: groups of people move large files among their own machines.
+
+pub mod protocol;

@@ -1,0 +1,160 @@
+//! Identities: 32-byte values that never change, whatever the name they go by.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Declares a 32-byte identity that travels as MessagePack binary and prints as lower-case hex.
+macro_rules! identity {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(#[serde(with = "serde_bytes")] pub [u8; 32]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), data_encoding::HEXLOWER.encode(&self.0[..4]))
+            }
+        }
+    };
+}
+
+identity! {
+    /// A device's Ed25519 public key: the identity of one process (client or tracker).
+    DeviceKey
+}
+identity! {
+    /// Identity of one write: `hash(device key, nonce)`, so that nobody can take another's.
+    ///
+    /// A record that a request creates takes the request's identity as its own, which makes a repeat merge with the first try.
+    RequestId
+}
+identity! {
+    /// An account.
+    UserId
+}
+identity! {
+    /// A group.
+    GroupId
+}
+identity! {
+    /// One instance of a membership, from request to end. The owner's first one equals the group's identity.
+    MembershipId
+}
+identity! {
+    /// One device's sharing of one file in one group, from begin to end.
+    ShareId
+}
+identity! {
+    /// A manifest: BLAKE3 over its header, which covers name, size and all hashes.
+    ManifestId
+}
+identity! {
+    /// A file of a group: `hash(group, manifest)`. All who share the same content under the same name share this swarm.
+    FileId
+}
+
+/// Random bytes a client draws for one request and keeps for its repeats.
+pub type Nonce = [u8; 16];
+
+impl RequestId {
+    /// The identity of the request that `device` numbered `nonce`.
+    pub fn draw(device: &DeviceKey, nonce: &Nonce) -> Self {
+        Self(hash_parts("p2p 2026 request id", &[&device.0, nonce]))
+    }
+}
+
+impl From<RequestId> for UserId {
+    fn from(id: RequestId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<RequestId> for GroupId {
+    fn from(id: RequestId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<RequestId> for MembershipId {
+    fn from(id: RequestId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<RequestId> for ShareId {
+    fn from(id: RequestId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<GroupId> for MembershipId {
+    /// The membership that begins with the creation of a group: its first owner's.
+    fn from(id: GroupId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl FileId {
+    /// The file that `manifest` is in `group`.
+    pub fn of(group: &GroupId, manifest: &ManifestId) -> Self {
+        Self(hash_parts("p2p 2026 file id", &[&group.0, &manifest.0]))
+    }
+}
+
+/// Text form of a device key, as in `tracker_info.txt`: `ed25519:<base32>` (lower case, no padding).
+pub fn device_key_text(key: &DeviceKey) -> String {
+    format!("ed25519:{}", data_encoding::BASE32_NOPAD.encode(&key.0).to_lowercase())
+}
+
+/// Reads the text form of a device key; `None` when it is not one.
+pub fn parse_device_key(text: &str) -> Option<DeviceKey> {
+    let digits = text.strip_prefix("ed25519:")?.to_uppercase();
+    let bytes = data_encoding::BASE32_NOPAD.decode(digits.as_bytes()).ok()?;
+    Some(DeviceKey(bytes.try_into().ok()?))
+}
+
+/// BLAKE3 in key-derivation mode, so that hashes made for one purpose never serve another.
+pub(crate) fn hash_parts(context: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for part in parts {
+        hasher.update(part);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// Number of a tracker: its 1-based line in `tracker_info.txt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TrackerNo(pub u16);
+
+impl fmt::Display for TrackerNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_key_text_round_trips() {
+        let key = DeviceKey([7; 32]);
+        assert_eq!(parse_device_key(&device_key_text(&key)), Some(key));
+        assert_eq!(parse_device_key("ed25519:abc"), None);
+        assert_eq!(parse_device_key("rsa:abc"), None);
+    }
+
+    #[test]
+    fn request_ids_of_two_devices_differ() {
+        let nonce = [1; 16];
+        assert_ne!(RequestId::draw(&DeviceKey([1; 32]), &nonce), RequestId::draw(&DeviceKey([2; 32]), &nonce));
+    }
+}
