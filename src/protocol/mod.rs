@@ -1,11 +1,18 @@
 //! What travels and rests: identities, names, manifests, tickets, messages, limits, errors. No I/O; knows nothing above it.
 
 pub mod bitfield;
+pub mod client;
 pub mod device;
 pub mod error;
+pub mod frame;
 pub mod hash;
 pub mod ids;
+pub mod limits;
 pub mod manifest;
 pub mod name;
+pub mod peer;
 pub mod piece;
+pub mod record;
+pub mod sync;
+pub mod ticket;
 pub mod version;

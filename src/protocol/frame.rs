@@ -1,0 +1,143 @@
+//! Length-delimited frames: synchronous, with the limit checked on the length before anything is allocated.
+//!
+//! A frame is a 4-byte little-endian length, a kind byte, and the body; the length counts kind and body. The bodies of
+//! kind [`MESSAGE`] are MessagePack; the other kinds belong to the protocol that uses them.
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Kind of a frame whose body is one MessagePack message.
+pub const MESSAGE: u8 = 0;
+/// Kind of a frame whose body is a block of a piece behind its header; see [`super::peer`].
+pub const BLOCK: u8 = 1;
+
+/// Bytes before the body: length and kind.
+pub const HEADER_SIZE: usize = 5;
+
+/// A frame as received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What the body is.
+    pub kind: u8,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why bytes are no frame, or a frame is no message.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The frame is empty or longer than its kind allows.
+    #[error("a frame of kind {kind} with {length} bytes is not allowed")]
+    Length {
+        /// Kind of the frame.
+        kind: u8,
+        /// Bytes it claims.
+        length: usize,
+    },
+    /// The body is not the message it should be.
+    #[error("the frame holds no such message: {0}")]
+    Message(String),
+}
+
+/// Takes the next frame off the front of `buffer`. `Ok(None)`: more bytes are needed.
+///
+/// `limit` gives the most body bytes a kind may have; `None` refuses the kind.
+pub fn take_frame(buffer: &mut BytesMut, limit: impl Fn(u8) -> Option<usize>) -> Result<Option<Frame>, FrameError> {
+    let Some((kind, length)) = peek_header(buffer, limit)? else { return Ok(None) };
+    if buffer.len() < HEADER_SIZE + length {
+        buffer.reserve(HEADER_SIZE + length - buffer.len());
+        return Ok(None);
+    }
+    buffer.advance(HEADER_SIZE);
+    Ok(Some(Frame { kind, body: buffer.split_to(length).freeze() }))
+}
+
+fn peek_header(buffer: &BytesMut, limit: impl Fn(u8) -> Option<usize>) -> Result<Option<(u8, usize)>, FrameError> {
+    let Some(header) = buffer.first_chunk::<HEADER_SIZE>() else { return Ok(None) };
+    let [a, b, c, d, kind] = *header;
+    let claimed = u32::from_le_bytes([a, b, c, d]) as usize;
+    let length = claimed.checked_sub(1).ok_or(FrameError::Length { kind, length: 0 })?;
+    if limit(kind).is_none_or(|limit| length > limit) {
+        return Err(FrameError::Length { kind, length });
+    }
+    Ok(Some((kind, length)))
+}
+
+/// Appends the header of a frame whose body of `length` bytes follows.
+pub fn put_header(kind: u8, length: usize, buffer: &mut BytesMut) {
+    let claimed = u32::try_from(length + 1).expect("frames are far smaller than 4 GiB");
+    buffer.put_u32_le(claimed);
+    buffer.put_u8(kind);
+}
+
+/// Appends a message as one frame.
+pub fn put_message<M: Serialize>(message: &M, buffer: &mut BytesMut) {
+    let body = rmp_serde::to_vec_named(message).expect("messages hold only plain values");
+    put_header(MESSAGE, body.len(), buffer);
+    buffer.extend_from_slice(&body);
+}
+
+/// Reads the message in a frame.
+pub fn read_message<M: DeserializeOwned>(frame: &Frame) -> Result<M, FrameError> {
+    if frame.kind != MESSAGE {
+        return Err(FrameError::Message(format!("kind {}", frame.kind)));
+    }
+    rmp_serde::from_slice(&frame.body).map_err(|error| FrameError::Message(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn limit(kind: u8) -> Option<usize> {
+        (kind == MESSAGE).then_some(100)
+    }
+
+    #[test]
+    fn the_format_is_pinned() {
+        let mut buffer = BytesMut::new();
+        put_message(&("hi", 7), &mut buffer);
+        assert_eq!(buffer.as_ref(), [6, 0, 0, 0, 0, 0x92, 0xa2, b'h', b'i', 7]);
+    }
+
+    #[test]
+    fn a_long_or_unknown_frame_is_refused_on_its_header() {
+        let mut long = BytesMut::from([102, 0, 0, 0, MESSAGE].as_slice());
+        assert_eq!(take_frame(&mut long, limit), Err(FrameError::Length { kind: MESSAGE, length: 101 }));
+        let mut unknown = BytesMut::from([1, 0, 0, 0, 9].as_slice());
+        assert!(take_frame(&mut unknown, limit).is_err());
+        let mut empty = BytesMut::from([0, 0, 0, 0, MESSAGE].as_slice());
+        assert!(take_frame(&mut empty, limit).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_cut(texts in prop::collection::vec(".{0,20}", 0..8), cut in 1usize..9) {
+            let mut wire = BytesMut::new();
+            for text in &texts {
+                put_message(text, &mut wire);
+            }
+            let mut buffer = BytesMut::new();
+            let mut received = Vec::new();
+            for part in wire.chunks(cut) {
+                buffer.extend_from_slice(part);
+                while let Some(frame) = take_frame(&mut buffer, limit).unwrap() {
+                    received.push(read_message::<String>(&frame).unwrap());
+                }
+            }
+            prop_assert_eq!(received, texts);
+            prop_assert!(buffer.is_empty());
+        }
+
+        #[test]
+        fn rubbish_neither_panics_nor_allocates(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut buffer = BytesMut::from(bytes.as_slice());
+            while let Ok(Some(frame)) = take_frame(&mut buffer, limit) {
+                let _ = read_message::<(u8, String)>(&frame);
+            }
+            prop_assert!(buffer.capacity() <= 256);
+        }
+    }
+}

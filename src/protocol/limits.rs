@@ -1,0 +1,32 @@
+//! Every limit on what the network may ask for, with its reason. Checked before anything is allocated.
+
+use super::{manifest::MAX_PAGE_BYTES, piece::BLOCK_SIZE};
+
+/// Bytes of a frame between client and tracker: a manifest page with its envelope, or a page of a listing.
+pub const MAX_CLIENT_FRAME: usize = MAX_PAGE_BYTES + 96 * 1024;
+/// Bytes of a frame between trackers: a manifest page, or a batch of changes.
+pub const MAX_SYNC_FRAME: usize = 1024 * 1024;
+/// Bytes of a message between peers: the bitfield of the largest file (512 KiB) with its ticket.
+pub const MAX_PEER_MESSAGE: usize = 512 * 1024 + 8 * 1024;
+/// Bytes of a block frame between peers: its header and its payload.
+pub const MAX_BLOCK_FRAME: usize = 64 + BLOCK_SIZE as usize;
+/// Entries in one page of a listing (groups, files, members, requests): a page stays well under a frame.
+pub const LISTING_PAGE: usize = 500;
+/// Bytes of changes in one batch between trackers; leaves room for the envelope and one large change.
+pub const MAX_BATCH_BYTES: usize = 512 * 1024;
+/// Blocks a peer may have asked for and not yet received, over all files.
+pub const MAX_REQUESTED_BLOCKS: usize = 512;
+/// Pieces in one `have` message.
+pub const MAX_HAVE: usize = 4096;
+/// Files open on one peer link.
+pub const MAX_LINK_FILES: usize = 256;
+/// Files in one presence message; a client with more sends several.
+pub const MAX_PRESENCE_FILES: usize = 1000;
+/// Peers in one answer about a swarm.
+pub const MAX_SWARM_PEERS: usize = 200;
+/// Shares a client may have in all.
+pub const MAX_SHARES: usize = 100_000;
+/// Origins in a version vector: listed trackers and the lost disks of their past.
+pub const MAX_ORIGINS: usize = 256;
+/// Bytes in a password.
+pub const MAX_PASSWORD_BYTES: usize = 1024;

@@ -1,0 +1,175 @@
+//! Sessions and member tickets: short signed statements by a tracker that anybody who knows its key can check.
+//!
+//! The threat: a peer that is no member, no longer a member, or another device claims to be one. A ticket names user,
+//! device, group and expiry, and is signed with the tracker's Ed25519 device key under its own context string; the
+//! device is proved by the TLS link it is shown on. To forge one costs a tracker's key; a stolen one is worthless on
+//! another link, and dies by itself. Times are the issuing tracker's, in milliseconds since the Unix epoch: who checks
+//! passes that tracker's time as it knows it, so that machines whose clocks disagree still understand each other.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    device::{DeviceSecret, is_signed_by},
+    ids::{DeviceKey, GroupId, MembershipId, UserId},
+    name::UserName,
+};
+
+/// How long a member ticket lives.
+pub const TICKET_LIFE: Duration = Duration::from_mins(10);
+/// How long a session lives without being renewed by a login.
+pub const SESSION_LIFE: Duration = Duration::from_hours(30 * 24);
+/// Error allowed in one machine's knowledge of another's clock.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
+
+/// That a user is logged in on a device. Any tracker of the cluster honours it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The user.
+    pub user: UserId,
+    /// The only device it counts on.
+    pub device: DeviceKey,
+    /// When it was issued.
+    pub issued_ms: u64,
+    /// When it ends.
+    pub expires_ms: u64,
+}
+
+/// That a user, on a device, is a member of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// The user.
+    pub user: UserId,
+    /// The user's name, for display.
+    pub name: UserName,
+    /// The only device it counts on.
+    pub device: DeviceKey,
+    /// The group.
+    pub group: GroupId,
+    /// The membership it rests on.
+    pub membership: MembershipId,
+    /// When it was issued.
+    pub issued_ms: u64,
+    /// When it ends.
+    pub expires_ms: u64,
+}
+
+/// What can be signed: a kind of statement with a context of its own and a time.
+pub trait Statement: Serialize + DeserializeOwned {
+    /// Separates the signatures of one kind of statement from those of all others.
+    const CONTEXT: &'static [u8];
+
+    /// From and until when it holds, by the issuer's clock.
+    fn validity_ms(&self) -> (u64, u64);
+}
+
+impl Statement for Session {
+    const CONTEXT: &'static [u8] = b"p2p 2026 session\0";
+
+    fn validity_ms(&self) -> (u64, u64) {
+        (self.issued_ms, self.expires_ms)
+    }
+}
+
+impl Statement for Ticket {
+    const CONTEXT: &'static [u8] = b"p2p 2026 member ticket\0";
+
+    fn validity_ms(&self) -> (u64, u64) {
+        (self.issued_ms, self.expires_ms)
+    }
+}
+
+/// A statement as its signer encoded it, with the signature. Opaque until it is opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// The tracker that signed.
+    pub signer: DeviceKey,
+    #[serde(with = "serde_bytes")]
+    body: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    signature: Vec<u8>,
+}
+
+/// Why a signed statement is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    /// The signature is not the signer's, or the body is no such statement.
+    #[error("it is not what its tracker signed")]
+    Forged,
+    /// Its time is over.
+    #[error("it has expired")]
+    Expired,
+    /// It was issued later than now.
+    #[error("it is from the future")]
+    Future,
+}
+
+impl Signed {
+    /// Signs `statement` with a tracker's key.
+    pub fn seal<S: Statement>(statement: &S, secret: &DeviceSecret) -> Self {
+        let body = rmp_serde::to_vec(statement).expect("a statement holds only plain values");
+        let signature = secret.sign(&signed_bytes::<S>(&body)).to_vec();
+        Self { signer: secret.key(), body, signature }
+    }
+
+    /// Checks the signature and the time (the signer's, milliseconds since the Unix epoch) and reads the statement.
+    ///
+    /// Whether the signer is a tracker of this cluster is for the caller to know.
+    pub fn open<S: Statement>(&self, signer_now_ms: u64) -> Result<S, TicketError> {
+        if !is_signed_by(&self.signer, &signed_bytes::<S>(&self.body), &self.signature) {
+            return Err(TicketError::Forged);
+        }
+        let statement: S = rmp_serde::from_slice(&self.body).map_err(|_| TicketError::Forged)?;
+        let tolerance_ms = u64::try_from(CLOCK_TOLERANCE.as_millis()).unwrap_or(u64::MAX);
+        let (from, until) = statement.validity_ms();
+        if signer_now_ms >= until {
+            return Err(TicketError::Expired);
+        }
+        if from > signer_now_ms.saturating_add(tolerance_ms) {
+            return Err(TicketError::Future);
+        }
+        Ok(statement)
+    }
+}
+
+fn signed_bytes<S: Statement>(body: &[u8]) -> Vec<u8> {
+    [S::CONTEXT, body].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> Ticket {
+        Ticket {
+            user: UserId([1; 32]),
+            name: UserName::parse("ann").unwrap(),
+            device: DeviceKey([2; 32]),
+            group: GroupId([3; 32]),
+            membership: MembershipId([4; 32]),
+            issued_ms: 1_000_000,
+            expires_ms: 1_600_000,
+        }
+    }
+
+    #[test]
+    fn a_ticket_opens_within_its_life_only() {
+        let signed = Signed::seal(&ticket(), &DeviceSecret::from_seed([9; 32]));
+        assert_eq!(signed.open::<Ticket>(1_000_000), Ok(ticket()));
+        assert_eq!(signed.open::<Ticket>(1_599_999), Ok(ticket()));
+        assert_eq!(signed.open::<Ticket>(1_600_000), Err(TicketError::Expired));
+        assert_eq!(signed.open::<Ticket>(900_000), Err(TicketError::Future));
+    }
+
+    #[test]
+    fn a_changed_or_mistaken_statement_is_forged() {
+        let signed = Signed::seal(&ticket(), &DeviceSecret::from_seed([9; 32]));
+        let mut changed = signed.clone();
+        *changed.body.last_mut().unwrap() ^= 1;
+        assert_eq!(changed.open::<Ticket>(1_000_000), Err(TicketError::Forged));
+        assert_eq!(signed.open::<Session>(1_000_000), Err(TicketError::Forged));
+        let other = Signed { signer: DeviceSecret::from_seed([8; 32]).key(), ..signed };
+        assert_eq!(other.open::<Ticket>(1_000_000), Err(TicketError::Forged));
+    }
+}
