@@ -1,3 +1,9 @@
 //! p2p: groups of people move large files among their own machines.
+//!
+//! Arrows point one way, downward: `roles` wire the seams (`transport`, `store::disk`, clock, randomness) to the pure
+//! machines (`replica`, `swarm`), and everything speaks the vocabulary of `protocol`.
 
 pub mod protocol;
+pub mod roles;
+pub mod store;
+pub mod transport;

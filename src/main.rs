@@ -1,1 +1,3 @@
+//! The `p2p` binary.
+
 fn main() {}

@@ -1,0 +1,94 @@
+//! The seams in one value: transport, disk, wall clock, randomness, threads. Everything a role takes from the outside.
+
+use std::{future::Future, sync::Arc};
+
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{store::disk::Disk, transport::Transport};
+
+/// Milliseconds since the Unix epoch. Read for hybrid logical clocks, tickets and display; never to measure time.
+pub trait WallClock: Send + Sync + 'static {
+    /// The time now.
+    fn now_ms(&self) -> u64;
+}
+
+/// Where blocking work (disk, hashing, password hashing) runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// On tokio's blocking threads.
+    Threads,
+    /// At once, where it was asked for: the simulation, where a thread's timing must not matter.
+    Inline,
+}
+
+/// What a role is given. Cheap to clone.
+#[derive(Clone)]
+pub struct Environment {
+    /// The network.
+    pub transport: Arc<dyn Transport>,
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
+    /// The wall clock.
+    pub wall_clock: Arc<dyn WallClock>,
+    /// Where blocking work runs.
+    pub offload: Offload,
+    /// Cancelled when the role should stop.
+    pub shutdown: CancellationToken,
+    /// All tasks of the role: it has ended when they have.
+    pub tasks: TaskTracker,
+    /// Seed of all randomness of the role.
+    seed: [u8; 32],
+}
+
+impl Environment {
+    /// Puts the seams together. `seed` comes from the operating system, or from the simulation's own.
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        disk: Arc<dyn Disk>,
+        wall_clock: Arc<dyn WallClock>,
+        offload: Offload,
+        seed: [u8; 32],
+    ) -> Self {
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        Self { transport, disk, wall_clock, offload, shutdown, tasks, seed }
+    }
+
+    /// A generator of its own for each `purpose` (one name in the code each, an index where there are several).
+    pub fn rng(&self, purpose: &str, index: u64) -> ChaCha20Rng {
+        let mut hasher = blake3::Hasher::new_keyed(&self.seed);
+        hasher.update(purpose.as_bytes()).update(&index.to_le_bytes());
+        ChaCha20Rng::from_seed(*hasher.finalize().as_bytes())
+    }
+
+    /// Starts a task of this role.
+    pub fn spawn<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(task);
+    }
+
+    /// Runs blocking work and returns its result. A panic in `work` is resumed here.
+    pub async fn offload<T, F>(&self, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        match self.offload {
+            Offload::Inline => work(),
+            #[expect(clippy::disallowed_methods, reason = "this is the seam that everything else goes through")]
+            Offload::Threads => match tokio::task::spawn_blocking(work).await {
+                Ok(value) => value,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+        }
+    }
+
+    /// Asks every task to stop, and waits until all have.
+    pub async fn stop(&self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

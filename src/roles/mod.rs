@@ -1,0 +1,3 @@
+//! The roles: async shells that wire the machines to network, disk and clock. They decide nothing themselves.
+
+pub mod environment;

@@ -1,0 +1,3 @@
+//! What rests: the disk seam, and the durable state of both roles on it.
+
+pub mod disk;

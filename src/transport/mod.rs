@@ -1,0 +1,31 @@
+//! The network seam: byte streams to dial and accept, over TCP or simulated; TLS and frames on top of either.
+
+use std::{future::Future, io, net::SocketAddr, pin::Pin};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A future in a box, as the seam's methods return it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A byte stream between two processes.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
+/// A network: TCP, or the simulated one. No deadline of its own: the caller sets one on every call.
+pub trait Transport: Send + Sync + 'static {
+    /// Dials `address` (`host:port`, IPv6 in brackets).
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
+
+    /// Listens at `address`; port 0 lets the system choose.
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+}
+
+/// An open port.
+pub trait Listener: Send + Sync + 'static {
+    /// The next stream that somebody dialled, and from where.
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>>;
+
+    /// The address bound, with the port the system chose.
+    fn local_address(&self) -> io::Result<SocketAddr>;
+}
