@@ -1,3 +1,4 @@
 //! The roles: async shells that wire the machines to network, disk and clock. They decide nothing themselves.
 
+pub mod client;
 pub mod environment;

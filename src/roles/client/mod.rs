@@ -1,0 +1,3 @@
+//! The client role: commands in, replies and events out; shares, downloads and peers behind them.
+
+pub mod command;
