@@ -85,13 +85,11 @@ pub fn blake3_root(pieces: &[PieceHash]) -> Blake3Hash {
 }
 
 fn subtree(pieces: &[PieceHash]) -> [u8; 32] {
-    match pieces {
-        [only] => only.blake3.0,
-        _ => {
-            let (left, right) = pieces.split_at(left_subtree(pieces.len()));
-            merge_subtrees_non_root(&subtree(left), &subtree(right), Mode::Hash)
-        }
+    if let [only] = pieces {
+        return only.blake3.0;
     }
+    let (left, right) = pieces.split_at(left_subtree(pieces.len()));
+    merge_subtrees_non_root(&subtree(left), &subtree(right), Mode::Hash)
 }
 
 fn left_subtree(count: usize) -> usize {

@@ -1,4 +1,5 @@
 //! The roles: async shells that wire the machines to network, disk and clock. They decide nothing themselves.
 
+pub mod bench;
 pub mod client;
 pub mod environment;

@@ -1,0 +1,67 @@
+//! Load tests of local swarms: one file a scenario. Every party is a process of its own, run and measured from the outside.
+
+pub mod report;
+pub mod transfer;
+
+mod process;
+
+use std::io;
+
+pub use report::Report;
+
+/// A scenario with its options.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Scenario {
+    /// One file from some seeders to some leechers on this machine: rate, CPU, memory, and whether the bytes are right
+    Transfer(transfer::Options),
+}
+
+/// Why a load test could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// A process could not be started, spoken to or measured, or a file could not be used.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process ended, or went silent, before it answered.
+    #[error("{name} gave no answer to `{command}`; its log ends: {log_end}")]
+    NoAnswer {
+        /// Which process.
+        name: String,
+        /// What it was asked.
+        command: String,
+        /// The last lines of its log.
+        log_end: String,
+    },
+    /// A command was refused.
+    #[error("{name} refused `{command}`: {answer}")]
+    Refused {
+        /// Which process.
+        name: String,
+        /// What it was asked.
+        command: String,
+        /// What it answered.
+        answer: String,
+    },
+}
+
+impl BenchError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// Runs a scenario and writes its report to standard output: a table, or one JSON object.
+///
+/// The answer is whether all that was received is what was sent.
+pub async fn run(scenario: Scenario) -> Result<bool, BenchError> {
+    let Scenario::Transfer(options) = scenario;
+    let report = transfer::run(&options).await?;
+    report.write(options.json, &mut io::stdout().lock()).map_err(BenchError::io("write the report"))?;
+    Ok(report.verified)
+}
