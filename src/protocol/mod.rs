@@ -15,4 +15,5 @@ pub mod piece;
 pub mod record;
 pub mod sync;
 pub mod ticket;
+pub mod tracker_info;
 pub mod version;

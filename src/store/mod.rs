@@ -1,3 +1,4 @@
 //! What rests: the disk seam, and the durable state of both roles on it.
 
+pub mod client;
 pub mod disk;

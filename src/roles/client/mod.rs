@@ -1,3 +1,128 @@
 //! The client role: commands in, replies and events out; shares, downloads and peers behind them.
 
 pub mod command;
+mod start;
+pub mod tracker_link;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use tokio::sync::broadcast;
+
+use self::{
+    command::{Command, Event, Rate, Reply},
+    tracker_link::TrackerLink,
+};
+use crate::{
+    protocol::{
+        error::Failure,
+        ids::DeviceKey,
+        name::{FileName, GroupName, UserName},
+        tracker_info::TrackerAddress,
+    },
+    roles::environment::Environment,
+};
+
+/// Events kept for a slow reader; one that lags further misses the oldest.
+const EVENTS: usize = 256;
+
+/// How a client is set up.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `IP:PORT` to serve pieces at; port 0 lets the system choose.
+    pub listen: String,
+    /// `IP:PORT` told to others when it differs from the one bound.
+    pub advertise: Option<String>,
+    /// The trackers of the cluster; never empty.
+    pub trackers: Vec<TrackerAddress>,
+    /// Where this client's state rests; one client a folder.
+    pub data_dir: PathBuf,
+    /// Bytes per second from others, all downloads together.
+    pub download_limit: Rate,
+    /// Bytes per second to others, all shares together.
+    pub upload_limit: Rate,
+    /// Most peers linked at once.
+    pub max_peers: usize,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The reply.
+    pub reply: Reply,
+    /// The tracker had not caught up with what this client has seen: the reply may be older than an earlier one.
+    pub stale: bool,
+}
+
+/// Names known lately, for the prompt to complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completions {
+    /// Groups.
+    pub groups: BTreeSet<GroupName>,
+    /// Users.
+    pub users: BTreeSet<UserName>,
+    /// Files, by group.
+    pub files: BTreeMap<GroupName, BTreeSet<FileName>>,
+}
+
+/// A running client.
+pub struct Client {
+    core: Arc<Core>,
+}
+
+/// What commands work on.
+struct Core {
+    env: Environment,
+    tracker: TrackerLink,
+    trackers: Vec<TrackerAddress>,
+    device: DeviceKey,
+    address: String,
+    events: broadcast::Sender<Event>,
+    completions: Mutex<Completions>,
+}
+
+impl Client {
+    /// Starts a client: takes its data directory and port, and begins to look for a tracker, without waiting for one.
+    pub async fn start(env: Environment, config: ClientConfig) -> Result<Self, Failure> {
+        start::start(env, config).await.map(|core| Self { core: Arc::new(core) })
+    }
+
+    /// `IP:PORT` that others are told to dial.
+    pub fn address(&self) -> &str {
+        &self.core.address
+    }
+
+    /// This device's identity.
+    pub fn device(&self) -> DeviceKey {
+        self.core.device
+    }
+
+    /// Executes one command. Several may be under way at once; a call that is dropped is abandoned, not undone.
+    pub async fn execute(&self, command: Command) -> Result<Outcome, Failure> {
+        command::execute(&self.core, command).await
+    }
+
+    /// What happens without being asked for, from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.core.events.subscribe()
+    }
+
+    /// What the prompt may complete now.
+    pub fn completions(&self) -> Completions {
+        self.core.completions().clone()
+    }
+
+    /// Stops: presence ends, downloads are checkpointed, every task has ended on return.
+    pub async fn stop(self) {
+        self.core.env.stop().await;
+    }
+}
+
+impl Core {
+    fn completions(&self) -> MutexGuard<'_, Completions> {
+        self.completions.lock().expect("no holder of the completions panics")
+    }
+}

@@ -339,8 +339,20 @@ pub enum Event {
     TrackerFound { address: String },
     /// The tracker in use was lost; another is being tried.
     TrackerLost { address: String },
+    /// A tracker shows another key than it should: nothing was sent to it; the failure says what to do.
+    TrackerRefused { address: String, failure: crate::protocol::error::Failure },
     /// No tracker answers; transfers go on, commands wait.
     NoTracker,
     /// Hashing of a file that is being uploaded or verified; `done == total` ends it.
     Hashing { path: PathBuf, done: u64, total: u64 },
+}
+
+pub(super) async fn execute(
+    _core: &super::Core,
+    _command: Command,
+) -> Result<super::Outcome, crate::protocol::error::Failure> {
+    Err(crate::protocol::error::Failure::new(
+        crate::protocol::error::ErrorCode::NoTracker,
+        "No tracker can be reached.",
+    ))
 }

@@ -1,0 +1,91 @@
+//! Durable state of a client, one folder each: its lock, its device key, what it remembers of the trackers.
+
+pub mod identity;
+pub mod memory;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::disk::{Disk, DiskFile, OpenMode};
+use crate::protocol::error::{ErrorCode, Failure};
+
+/// Largest file read whole: a version vector or the list of known trackers.
+const MAX_SMALL_FILE: u64 = 1 << 20;
+
+/// A client's folder, held for itself alone while this lives.
+pub struct DataDir {
+    /// The folder.
+    pub path: PathBuf,
+    _lock: Arc<dyn DiskFile>,
+}
+
+/// Why a client's folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process has it.
+    #[error(
+        "The data directory {0} is in use by another client. Stop that one, or give this one its own with --data-dir."
+    )]
+    InUse(PathBuf),
+    /// A file in it is not what this program wrote.
+    #[error("{0} is damaged. Restore it from a backup, or remove it: {1}")]
+    Damaged(PathBuf, &'static str),
+    /// The disk refused.
+    #[error(
+        "Cannot use {0}: {1}. Check the path, its permissions and the space left, or choose another with --data-dir."
+    )]
+    Io(PathBuf, io::Error),
+}
+
+impl From<DataDirError> for Failure {
+    fn from(error: DataDirError) -> Self {
+        Self::new(ErrorCode::Io, error.to_string())
+    }
+}
+
+impl DataDir {
+    /// Makes the folder if need be, and takes its lock.
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, DataDirError> {
+        let failed = |error| DataDirError::Io(path.to_owned(), error);
+        disk.create_dir_all(path).map_err(failed)?;
+        let lock = disk.open(&path.join("lock"), OpenMode::Create).map_err(failed)?;
+        match lock.lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(DataDirError::InUse(path.to_owned())),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// Reads a small file whole; `None` when there is none.
+fn read_small(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, DataDirError> {
+    let read = || {
+        let file = disk.open(path, OpenMode::Read)?;
+        let size = usize::try_from(file.stat()?.stamp.size.min(MAX_SMALL_FILE)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; size];
+        file.read_at(0, &mut bytes)?;
+        Ok::<_, io::Error>(bytes)
+    };
+    match read() {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DataDirError::Io(path.to_owned(), error)),
+    }
+}
+
+/// Puts `bytes` in place of a small file: after a crash there is the old content or the new, never a mixture.
+fn replace_small(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
+    let fresh = path.with_extension("new");
+    let replace = || {
+        let file = disk.open(&fresh, OpenMode::Create)?;
+        file.set_size(0)?;
+        file.write_at(0, bytes)?;
+        file.sync()?;
+        disk.rename_over(&fresh, path)?;
+        disk.sync_dir(path.parent().unwrap_or(path))
+    };
+    replace().map_err(|error| DataDirError::Io(path.to_owned(), error))
+}
