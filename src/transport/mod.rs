@@ -4,6 +4,14 @@ use std::{future::Future, io, net::SocketAddr, pin::Pin};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+#[cfg(test)]
+mod contract;
+pub mod link;
+#[cfg(test)]
+mod memory;
+pub mod tcp;
+pub mod tls;
+
 /// A future in a box, as the seam's methods return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -23,7 +31,8 @@ pub trait Transport: Send + Sync + 'static {
 
 /// An open port.
 pub trait Listener: Send + Sync + 'static {
-    /// The next stream that somebody dialled, and from where.
+    /// The next stream that somebody dialled, and from where. Cancel-safe. An error does not close the port: it says that
+    /// this process has run out of descriptors or the like, so pause before the next call.
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>>;
 
     /// The address bound, with the port the system chose.

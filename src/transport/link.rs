@@ -1,0 +1,276 @@
+//! Frames over an authenticated stream: the one way in which our processes speak to each other.
+
+use std::{collections::VecDeque, io, io::IoSlice, time::Duration};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
+    time::timeout,
+};
+use tokio_rustls::TlsStream;
+
+use super::{
+    Stream, Transport,
+    tls::{Identity, Protocol, Secured, secure_accepted, secure_dialled},
+};
+use crate::protocol::{
+    frame::{self, Frame, FrameError, HEADER_SIZE, put_message, read_message, take_frame},
+    ids::{DeviceKey, FileId, device_key_text},
+    limits::{MAX_BLOCK_FRAME, MAX_CLIENT_FRAME, MAX_PEER_MESSAGE, MAX_SYNC_FRAME},
+    peer::put_block_header,
+    piece::Block,
+};
+
+/// Longest time for a dial: name, connection and handshake together.
+pub const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest time for the handshake of an accepted stream.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// A peer that takes nothing for this long is dead.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest time for the farewell.
+pub const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Bytes made free in the read buffer at least, between frames.
+const READ_CHUNK: usize = 16 * 1024;
+/// Buffers handed to one vectored write.
+const WRITE_SLICES: usize = 32;
+
+/// Why a link could not be made, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Somebody else answers at the address.
+    #[error("the device key there is {}, not {}", device_key_text(found), device_key_text(expected))]
+    RefusedKey {
+        /// The key that should be there.
+        expected: DeviceKey,
+        /// The key that is.
+        found: DeviceKey,
+    },
+    /// A deadline passed.
+    #[error("{0} took too long")]
+    Timeout(&'static str),
+    /// The other end is gone, without a farewell or in the middle of a frame.
+    #[error("the connection was lost")]
+    Closed,
+    /// The other end sent what is no frame or no message here.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The network failed.
+    #[error(transparent)]
+    Io(io::Error),
+    /// The other end speaks TLS or our protocols differently.
+    #[error("the other side does not speak as we do: {0}")]
+    Protocol(String),
+}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::WriteZero => Self::Closed,
+            io::ErrorKind::TimedOut => Self::Timeout("the connection"),
+            io::ErrorKind::InvalidData => Self::Protocol(error.to_string()),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// An authenticated stream of frames.
+pub struct Link {
+    device: DeviceKey,
+    protocol: Protocol,
+    reader: LinkReader,
+    writer: LinkWriter,
+}
+
+/// Dials `address` (`host:port`) and proves who both ends are, within [`DIAL_DEADLINE`]. With `expected`, any other key is refused.
+pub async fn dial(
+    transport: &dyn Transport,
+    identity: &Identity,
+    address: &str,
+    protocol: Protocol,
+    expected: Option<DeviceKey>,
+) -> Result<Link, LinkError> {
+    let secured = async {
+        let stream = transport.connect(address).await?;
+        secure_dialled(stream, identity, protocol).await
+    };
+    let secured = timeout(DIAL_DEADLINE, secured).await.map_err(|_| LinkError::Timeout("the dial"))??;
+    match expected {
+        Some(expected) if expected != secured.device => Err(LinkError::RefusedKey { expected, found: secured.device }),
+        _ => Ok(Link::new(secured)),
+    }
+}
+
+/// Makes a link of a stream that the other side dialled, within [`HANDSHAKE_DEADLINE`].
+pub async fn accept(stream: Box<dyn Stream>, identity: &Identity) -> Result<Link, LinkError> {
+    let secured = timeout(HANDSHAKE_DEADLINE, secure_accepted(stream, identity)).await;
+    Ok(Link::new(secured.map_err(|_| LinkError::Timeout("the handshake"))??))
+}
+
+impl Link {
+    fn new(Secured { stream, device, protocol }: Secured) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        let reader = LinkReader { stream: read, buffer: BytesMut::new(), chunk: READ_CHUNK, protocol };
+        let writer = LinkWriter { stream: write, pending: BytesMut::new(), ready: VecDeque::new(), queued_bytes: 0 };
+        Self { device, protocol, reader, writer }
+    }
+
+    /// The key that the other end proved.
+    pub fn device(&self) -> DeviceKey {
+        self.device
+    }
+
+    /// What is spoken.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The two directions, for two tasks or two arms of a loop. The stream closes when both are dropped.
+    pub fn split(self) -> (LinkReader, LinkWriter) {
+        (self.reader, self.writer)
+    }
+}
+
+type SecureStream = TlsStream<BufReader<Box<dyn Stream>>>;
+
+/// The frames that the other end sends. No deadline of its own: how long silence may last is the protocol's to say.
+pub struct LinkReader {
+    stream: ReadHalf<SecureStream>,
+    buffer: BytesMut,
+    /// Room made between frames: as much as the last one took, so that a block is read to where it stays.
+    chunk: usize,
+    protocol: Protocol,
+}
+
+impl LinkReader {
+    /// The next frame; `None` after the other end's farewell. Cancel-safe: may stand in a `select!`.
+    pub async fn frame(&mut self) -> Result<Option<Frame>, LinkError> {
+        loop {
+            let protocol = self.protocol;
+            if let Some(frame) = take_frame(&mut self.buffer, |kind| body_limit(protocol, kind))? {
+                self.chunk = READ_CHUNK.max(HEADER_SIZE + frame.body.len());
+                return Ok(Some(frame));
+            }
+            if self.buffer.len() < HEADER_SIZE {
+                self.buffer.reserve(self.chunk - self.buffer.len());
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(LinkError::Closed) };
+            }
+        }
+    }
+
+    /// The next message, in protocols that have no other frames; `None` after the other end's farewell. Cancel-safe.
+    pub async fn message<M: DeserializeOwned>(&mut self) -> Result<Option<M>, LinkError> {
+        let Some(frame) = self.frame().await? else { return Ok(None) };
+        Ok(Some(read_message(&frame)?))
+    }
+}
+
+/// Most bytes in the body of a frame of `kind`; `None` refuses the kind.
+fn body_limit(protocol: Protocol, kind: u8) -> Option<usize> {
+    match (protocol, kind) {
+        (Protocol::Tracker, frame::MESSAGE) => Some(MAX_CLIENT_FRAME),
+        (Protocol::Sync, frame::MESSAGE) => Some(MAX_SYNC_FRAME),
+        (Protocol::Peer, frame::MESSAGE) => Some(MAX_PEER_MESSAGE),
+        (Protocol::Peer, frame::BLOCK) => Some(MAX_BLOCK_FRAME),
+        _ => None,
+    }
+}
+
+/// The frames for the other end, in order: first queued, then flushed together.
+pub struct LinkWriter {
+    stream: WriteHalf<SecureStream>,
+    /// Small frames and heads of blocks, that no block has followed yet.
+    pending: BytesMut,
+    /// Bytes in order, before `pending`; payloads of blocks among them as they came.
+    ready: VecDeque<Bytes>,
+    queued_bytes: usize,
+}
+
+impl LinkWriter {
+    /// Puts a message behind what is queued.
+    pub fn queue<M: Serialize>(&mut self, message: &M) {
+        let before = self.pending.len();
+        put_message(message, &mut self.pending);
+        self.queued_bytes += self.pending.len() - before;
+    }
+
+    /// Puts a block behind what is queued, without copying it. `payload` has `block.length` bytes.
+    pub fn queue_block(&mut self, file: &FileId, block: Block, payload: Bytes) {
+        assert_eq!(payload.len(), block.length as usize, "a block frame announces its payload's length");
+        let before = self.pending.len();
+        put_block_header(file, block, &mut self.pending);
+        self.queued_bytes += self.pending.len() - before + payload.len();
+        self.ready.push_back(self.pending.split().freeze());
+        self.ready.push_back(payload);
+    }
+
+    /// Bytes queued and not yet written.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Writes all that is queued. Cancel-safe: what was not written stays queued.
+    pub async fn flush(&mut self) -> Result<(), LinkError> {
+        if !self.pending.is_empty() {
+            self.ready.push_back(self.pending.split().freeze());
+        }
+        while !self.ready.is_empty() {
+            let written = self.write_some().await?;
+            self.advance(written);
+        }
+        deadline(self.stream.flush()).await
+    }
+
+    async fn write_some(&mut self) -> Result<usize, LinkError> {
+        let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+        for (slice, bytes) in slices.iter_mut().zip(&self.ready) {
+            *slice = IoSlice::new(bytes);
+        }
+        let count = self.ready.len().min(WRITE_SLICES);
+        match deadline(self.stream.write_vectored(&slices[..count])).await? {
+            0 => Err(LinkError::Closed),
+            written => Ok(written),
+        }
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.queued_bytes -= written;
+        while let Some(first) = self.ready.front_mut() {
+            let step = written.min(first.len());
+            first.advance(step);
+            written -= step;
+            if !first.is_empty() {
+                return;
+            }
+            self.ready.pop_front();
+        }
+    }
+
+    /// Queues a message and writes all that is queued.
+    pub async fn send<M: Serialize>(&mut self, message: &M) -> Result<(), LinkError> {
+        self.queue(message);
+        self.flush().await
+    }
+
+    /// Writes what is queued and says farewell, within [`CLOSE_DEADLINE`]. The other end reads a clean end.
+    pub async fn close(mut self) -> Result<(), LinkError> {
+        let farewell = async {
+            self.flush().await?;
+            Ok(self.stream.shutdown().await?)
+        };
+        timeout(CLOSE_DEADLINE, farewell).await.map_err(|_| LinkError::Timeout("the farewell"))?
+    }
+}
+
+/// One write, within [`WRITE_DEADLINE`].
+async fn deadline<T>(write: impl Future<Output = io::Result<T>>) -> Result<T, LinkError> {
+    Ok(timeout(WRITE_DEADLINE, write).await.map_err(|_| LinkError::Timeout("a write"))??)
+}

@@ -1,0 +1,63 @@
+//! The real network: TCP through tokio.
+
+use std::{io, net::SocketAddr};
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+
+use super::{BoxFuture, Listener, Stream, Transport};
+
+/// Streams that wait to be accepted; the system may hold fewer.
+const BACKLOG: u32 = 1024;
+
+/// TCP. Socket buffers stay as the system tunes them: a fixed size would cap the rate on long links.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tcp;
+
+impl Transport for Tcp {
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            for candidate in lookup_host(address).await? {
+                match bind(candidate) {
+                    Ok(listener) => return Ok(Box::new(listener) as Box<dyn Listener>),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        })
+    }
+}
+
+/// A restarted process gets its port back at once, for the connections of its past life still linger.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+impl Listener for TcpListener {
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>> {
+        Box::pin(async move {
+            loop {
+                let (stream, from) = TcpListener::accept(self).await?;
+                // It fails on a connection that is gone already: the next one, then.
+                if stream.set_nodelay(true).is_ok() {
+                    return Ok((Box::new(stream) as Box<dyn Stream>, from));
+                }
+            }
+        })
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
