@@ -4,6 +4,7 @@
 //! machines (`replica`, `swarm`), and everything speaks the vocabulary of `protocol`.
 
 pub mod protocol;
+pub mod replica;
 pub mod roles;
 pub mod store;
 pub mod transport;

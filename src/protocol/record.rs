@@ -56,6 +56,10 @@ pub enum ChangeBody {
         by: UserId,
         /// The new owner.
         owner: UserId,
+        /// The new owner's membership: the ownership ends with it.
+        membership: MembershipId,
+        /// All that the one who asked had seen: what `by` did as owner beyond it is concurrent, and void.
+        past: VersionVector,
         /// The changes the decision rests on: `by`'s ownership and the new owner's membership.
         rests_on: Vec<Dot>,
     },
@@ -89,7 +93,7 @@ pub enum ChangeBody {
         reason: EndReason,
         /// All that the one who asked had seen, also what the tracker that took this had yet to receive.
         past: VersionVector,
-        /// The changes the right to do so rests on (the ownership), empty when the user acts for themselves.
+        /// The changes the right to do so rests on (the ownership); empty when users act for themselves, unless an owner leaves.
         rests_on: Vec<Dot>,
     },
     /// A device began to share a file; the share's identity is the request's.

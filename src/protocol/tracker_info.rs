@@ -67,9 +67,7 @@ pub enum TrackerInfoError {
         text: String,
     },
     /// An address that nobody can dial.
-    #[error(
-        "line {line}: nobody can dial {text}; list the address others use and give --bind the one to listen at"
-    )]
+    #[error("line {line}: nobody can dial {text}; list the address others use and give --bind the one to listen at")]
     Unspecified {
         /// The line, from 1.
         line: usize,

@@ -1,0 +1,348 @@
+//! The whole state: changes go in, differences come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    claim::{Claims, Renamed},
+    effect::Effect,
+    fingerprint::Fingerprint,
+    group::{Before, Group},
+    membership::State,
+    share::{Begun, Shares, Turned},
+    user::User,
+};
+use crate::protocol::{
+    client::Standing,
+    hash::Blake3Hash,
+    ids::{FileId, GroupId, MembershipId, RequestId, ShareId, UserId},
+    manifest::ManifestHeader,
+    name::{FileName, GroupName, UserName},
+    record::{Change, ChangeBody, EndReason},
+    version::{Timestamp, VersionVector},
+};
+
+/// A tracker's copy of everything: a pure function of the *set* of changes applied, whatever their order, batching and
+/// repetition. Only effects depend on the order: they tell what was news here.
+///
+/// [`apply`](Self::apply) takes the changes of each origin in order; those of different origins may come in any order,
+/// also before those they rest on.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    vector: VersionVector,
+    latest: Timestamp,
+    pub(super) users: BTreeMap<UserId, User>,
+    pub(super) user_names: Claims<UserName, UserId>,
+    pub(super) groups: BTreeMap<GroupId, Group>,
+    pub(super) group_names: Claims<GroupName, GroupId>,
+    pub(super) shares: Shares,
+    pub(super) requests: BTreeMap<RequestId, Done>,
+    fingerprint: Fingerprint,
+}
+
+/// What a known request did: enough to answer its repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// It is done, and there is no more to say.
+    Plain,
+    /// It ended the user's own membership or request.
+    Left { group: GroupId, reason: EndReason, owned: bool },
+    /// It began a share.
+    Shared(ShareId),
+}
+
+impl Catalog {
+    /// A catalog of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All changes applied.
+    pub fn vector(&self) -> &VersionVector {
+        &self.vector
+    }
+
+    /// The greatest stamp applied: where a clock goes on after a restart.
+    pub fn latest(&self) -> Timestamp {
+        self.latest
+    }
+
+    /// Digest of the derived state and the vector; equal at every tracker that knows the same changes. Costs one hash.
+    pub fn digest(&self) -> Blake3Hash {
+        self.fingerprint.digest(&self.vector)
+    }
+
+    /// Applies a change and tells what is different now. A change known already, or one that skips its origin's counter,
+    /// is ignored.
+    pub fn apply(&mut self, change: &Change) -> Vec<Effect> {
+        if change.dot.counter != self.vector.counter(&change.dot.origin) + 1 {
+            return Vec::new();
+        }
+        self.vector.insert(change.dot);
+        self.latest = self.latest.max(change.at);
+        self.note_request(change);
+        let mut out = Vec::new();
+        match &change.body {
+            ChangeBody::UserCreated { .. } | ChangeBody::CredentialSet { .. } => self.apply_user(change, &mut out),
+            ChangeBody::ShareBegun { manifest, .. } => self.begin_share(change, manifest, &mut out),
+            ChangeBody::ShareEnded { shares, user } => {
+                for share in shares {
+                    self.shares.end(*share, *user);
+                    self.refresh_share(*share, &mut out);
+                }
+            }
+            ChangeBody::GroupCreated { .. } => self.apply_group(change.request.into(), change, &mut out),
+            ChangeBody::OwnerSet { group, .. }
+            | ChangeBody::MembershipRequested { group, .. }
+            | ChangeBody::MembershipAccepted { group, .. }
+            | ChangeBody::MembershipEnded { group, .. } => self.apply_group(*group, change, &mut out),
+        }
+        out
+    }
+
+    /// Remembers the request. Of two changes with one request the lesser answer counts, so that order does not.
+    fn note_request(&mut self, change: &Change) {
+        let done = match &change.body {
+            ChangeBody::MembershipEnded { group, user, by, reason, rests_on, .. } if user == by => {
+                Done::Left { group: *group, reason: *reason, owned: !rests_on.is_empty() }
+            }
+            ChangeBody::ShareBegun { .. } => Done::Shared(change.request.into()),
+            _ => Done::Plain,
+        };
+        let known = self.requests.entry(change.request).or_insert(done);
+        *known = known.further(done);
+    }
+
+    fn apply_user(&mut self, change: &Change, out: &mut Vec<Effect>) {
+        let id = match &change.body {
+            ChangeBody::CredentialSet { user, .. } => *user,
+            _ => change.request.into(),
+        };
+        let user = self.users.entry(id).or_default();
+        let before = user.credential().map(|(at, credential)| (at, credential.clone()));
+        match &change.body {
+            ChangeBody::UserCreated { name, credential } => user.create(change, name, credential),
+            ChangeBody::CredentialSet { credential, .. } => user.set_password(change, credential),
+            _ => {}
+        }
+        let after = user.credential().map(|(at, credential)| (at, credential.clone()));
+        let claim = user.claim().cloned();
+        if before != after {
+            for (sign, fact) in [(false, &before), (true, &after)] {
+                if let Some((_, credential)) = fact {
+                    self.count(sign, &[b"credential", &id.0, credential.0.as_bytes()]);
+                }
+            }
+            if before.is_some() {
+                out.push(Effect::CredentialChanged { user: id });
+            }
+        }
+        let renamed = self.user_names.set(id, claim);
+        self.note_user_names(renamed, out);
+    }
+
+    fn note_user_names(&mut self, renamed: Vec<Renamed<UserName, UserId>>, out: &mut Vec<Effect>) {
+        for Renamed { id, from, to } in renamed {
+            self.count_name(
+                b"user name",
+                &id.0,
+                from.as_ref().map(UserName::as_str),
+                to.as_ref().map(UserName::as_str),
+            );
+            let from = from.or_else(|| self.user_names.claimed(&id).cloned());
+            if let (Some(from), Some(to)) = (from, to).distinct() {
+                out.push(Effect::UserRenamed { user: id, from, to });
+            }
+        }
+    }
+
+    fn apply_group(&mut self, id: GroupId, change: &Change, out: &mut Vec<Effect>) {
+        let group = self.groups.entry(id).or_default();
+        let before = group.apply(id, change);
+        let claim = group.claim().cloned();
+        let renamed = self.group_names.set(id, claim);
+        for Renamed { id, from, to } in renamed {
+            self.count_name(
+                b"group name",
+                &id.0,
+                from.as_ref().map(GroupName::as_str),
+                to.as_ref().map(GroupName::as_str),
+            );
+            let from = from.or_else(|| self.group_names.claimed(&id).cloned());
+            if let (Some(from), Some(to)) = (from, to).distinct() {
+                out.push(Effect::GroupRenamed { group: id, from, to });
+            }
+        }
+        let shares = self.count_group(id, &before, change);
+        self.note_standings(id, &before, out);
+        for share in shares {
+            self.refresh_share(share, out);
+        }
+    }
+
+    /// Counts what the group's derivation changed; returns the shares under memberships it touched.
+    fn count_group(&mut self, id: GroupId, before: &Before, change: &Change) -> Vec<ShareId> {
+        let group = &self.groups[&id];
+        let users = before.standings.keys().copied().chain(concerned_user(&change.body));
+        let ids: BTreeSet<MembershipId> =
+            users.filter_map(|user| group.by_user.get(&user)).flatten().chain(before.states.keys()).copied().collect();
+        let owner = group.owner_membership();
+        let turned: Vec<_> = ids
+            .into_iter()
+            .map(|id| (id, before.states.get(&id).copied().unwrap_or_default(), &group.instances[&id]))
+            .filter(|(_, state, instance)| *state != instance.state)
+            .map(|(id, state, instance)| (id, state, instance.state, instance.shares.clone()))
+            .collect();
+        if before.owner_membership != owner {
+            for (sign, owner) in [(false, before.owner_membership), (true, owner)] {
+                if let Some(owner) = owner {
+                    self.count(sign, &[b"owner", &id.0, &owner.0]);
+                }
+            }
+        }
+        let mut shares = Vec::new();
+        for (membership, from, to, own) in turned {
+            self.count_state(id, membership, false, from);
+            self.count_state(id, membership, true, to);
+            shares.extend(own);
+        }
+        shares
+    }
+
+    fn count_state(&mut self, group: GroupId, membership: MembershipId, sign: bool, state: State) {
+        let (kind, since): (&[u8], Timestamp) = match state {
+            State::Unknown => return,
+            State::Requested => (b"requested", Timestamp::default()),
+            State::Member { since } => (b"member", since),
+            State::Ended => (b"ended", Timestamp::default()),
+        };
+        let since = [since.wall_ms.to_le_bytes().as_slice(), &since.logical.to_le_bytes()].concat();
+        self.count(sign, &[kind, &group.0, &membership.0, &since]);
+    }
+
+    fn note_standings(&self, id: GroupId, before: &Before, out: &mut Vec<Effect>) {
+        let group = &self.groups[&id];
+        for (&user, &from) in &before.standings {
+            let reason = group.end_reason(&user);
+            match (from, group.standing(&user)) {
+                (Standing::None, Standing::Requested) => {
+                    out.extend(group.owner().map(|owner| Effect::JoinRequested { group: id, user, owner }));
+                }
+                (Standing::Requested, Standing::Member) => out.push(Effect::RequestAccepted { group: id, user }),
+                (Standing::Requested, Standing::None) if reason == Some(EndReason::Rejected) => {
+                    out.push(Effect::RequestRejected { group: id, user });
+                }
+                (Standing::Owner | Standing::Member, Standing::Requested | Standing::None) => {
+                    if reason == Some(EndReason::Removed) {
+                        out.push(Effect::MemberRemoved { group: id, user });
+                    }
+                    out.push(Effect::MembershipEnded { group: id, user });
+                }
+                _ => {}
+            }
+        }
+        if let (Some(_), Some(owner)) = (before.owner, group.owner()).distinct() {
+            out.push(Effect::OwnerNow { group: id, owner });
+        }
+    }
+
+    fn begin_share(&mut self, change: &Change, manifest: &ManifestHeader, out: &mut Vec<Effect>) {
+        let ChangeBody::ShareBegun { group, user, device, membership, .. } = &change.body else { return };
+        let begun = Begun {
+            at: change.at,
+            dot: change.dot,
+            taken_by: change.taken_by,
+            group: *group,
+            file: FileId::of(group, &manifest.id()),
+            user: *user,
+            device: *device,
+            membership: *membership,
+        };
+        let id = change.request.into();
+        if let Some((replaced, turned)) = self.shares.begin(id, begun, manifest) {
+            self.instance_shares(&replaced).remove(&id);
+            self.note_share(turned, out);
+        }
+        if let Some(begun) = self.shares.begun(&id).cloned() {
+            self.instance_shares(&begun).insert(id);
+        }
+        self.refresh_share(id, out);
+    }
+
+    fn instance_shares(&mut self, begun: &Begun) -> &mut BTreeSet<ShareId> {
+        &mut self.groups.entry(begun.group).or_default().instance_mut(begun.membership).shares
+    }
+
+    fn refresh_share(&mut self, id: ShareId, out: &mut Vec<Effect>) {
+        let Some(begun) = self.shares.begun(&id) else { return };
+        let group = self.groups.get(&begun.group);
+        let is_member = group.is_some_and(|group| group.is_member(&begun.membership, &begun.user));
+        let turned = self.shares.refresh(id, is_member);
+        self.note_share(turned, out);
+    }
+
+    fn note_share(&mut self, turned: Option<Turned>, out: &mut Vec<Effect>) {
+        let Some(Turned { id, live, begun, renamed }) = turned else { return };
+        let Begun { group, file, user, device, .. } = begun;
+        self.count(live, &[b"share", &id.0, &file.0, &user.0, &device.0]);
+        out.push(if live {
+            Effect::ShareBegun { group, file, user, device }
+        } else {
+            Effect::ShareEnded { group, file, user, device }
+        });
+        for Renamed { id, from, to } in renamed {
+            self.count_name(
+                b"file name",
+                &id.0,
+                from.as_ref().map(FileName::as_str),
+                to.as_ref().map(FileName::as_str),
+            );
+            let from = from.or_else(|| self.shares.names(&group)?.claimed(&id).cloned());
+            if let (Some(from), Some(to)) = (from, to).distinct() {
+                out.push(Effect::FileRenamed { group, file: id, from, to });
+            }
+        }
+    }
+
+    fn count(&mut self, holds: bool, fact: &[&[u8]]) {
+        if holds { self.fingerprint.add(fact) } else { self.fingerprint.remove(fact) }
+    }
+
+    fn count_name(&mut self, kind: &[u8], id: &[u8], from: Option<&str>, to: Option<&str>) {
+        for (holds, name) in [(false, from), (true, to)] {
+            if let Some(name) = name {
+                self.count(holds, &[kind, id, name.as_bytes()]);
+            }
+        }
+    }
+}
+
+impl Done {
+    /// The answer that says more, for two changes with one request.
+    fn further(self, other: Self) -> Self {
+        let rank = |done: &Self| match done {
+            Self::Plain => (0, [0; 32], false, false),
+            Self::Left { group, reason, owned } => (1, group.0, *reason == EndReason::Left, *owned),
+            Self::Shared(share) => (2, share.0, false, false),
+        };
+        if rank(&other) > rank(&self) { other } else { self }
+    }
+}
+
+/// A pair that counts only when its parts differ.
+trait Distinct<T> {
+    fn distinct(self) -> (Option<T>, Option<T>);
+}
+
+impl<T: PartialEq> Distinct<T> for (Option<T>, Option<T>) {
+    fn distinct(self) -> (Option<T>, Option<T>) {
+        if self.0 == self.1 { (None, None) } else { self }
+    }
+}
+
+fn concerned_user(body: &ChangeBody) -> Option<UserId> {
+    match body {
+        ChangeBody::GroupCreated { owner, .. } => Some(*owner),
+        ChangeBody::MembershipRequested { user, .. } | ChangeBody::MembershipEnded { user, .. } => Some(*user),
+        _ => None,
+    }
+}

@@ -1,0 +1,202 @@
+//! Names claimed on both sides of a partition: who is called what, derived from the set of live claims alone.
+//!
+//! Among the live claims to a name the least (timestamp, id) holds it. The others are called `name~<no>`, after the number
+//! of the tracker that took the claim first, and `name~<no>.<k>` where that is taken too. A marked name yields to whoever
+//! claims it literally. Text before the last `~` tells which claim a marked name comes from, so two claims to
+//! different names never derive the same one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::protocol::{
+    ids::TrackerNo,
+    name::{FileName, GroupName, MAX_FILE_NAME_BYTES, UserName},
+    version::Timestamp,
+};
+
+/// A name that can be claimed and marked.
+pub trait ClaimedName: Clone + Ord {
+    /// The name that this one would be a marked form of: all before the last `~`.
+    fn unmarked(&self) -> Option<Self>;
+
+    /// This name with the mark of a lost claim, `~<no>` or `~<no>.<k>`. `id` tells claims apart where the name must be cut.
+    #[must_use]
+    fn marked(&self, mark: &str, id: &[u8]) -> Self;
+}
+
+impl ClaimedName for UserName {
+    fn unmarked(&self) -> Option<Self> {
+        Self::parse(self.as_str().rsplit_once('~')?.0).ok()
+    }
+
+    fn marked(&self, mark: &str, _id: &[u8]) -> Self {
+        Self::parse(&format!("{self}{mark}")).unwrap_or_else(|_| self.clone())
+    }
+}
+
+impl ClaimedName for GroupName {
+    fn unmarked(&self) -> Option<Self> {
+        Self::parse(self.as_str().rsplit_once('~')?.0).ok()
+    }
+
+    fn marked(&self, mark: &str, _id: &[u8]) -> Self {
+        Self::parse(&format!("{self}{mark}")).unwrap_or_else(|_| self.clone())
+    }
+}
+
+impl ClaimedName for FileName {
+    fn unmarked(&self) -> Option<Self> {
+        Self::parse(self.as_str().rsplit_once('~')?.0).ok()
+    }
+
+    /// A name too long to be marked is cut, and part of the identity stands in for what was lost.
+    fn marked(&self, mark: &str, id: &[u8]) -> Self {
+        Self::parse(&format!("{self}{mark}")).unwrap_or_else(|_| {
+            let tail = format!("~{}{mark}", data_encoding::HEXLOWER.encode(&id[..id.len().min(8)]));
+            let mut end = MAX_FILE_NAME_BYTES.saturating_sub(tail.len()).min(self.as_str().len());
+            while !self.as_str().is_char_boundary(end) {
+                end -= 1;
+            }
+            Self::parse(&format!("{}{tail}", &self.as_str()[..end])).unwrap_or_else(|_| self.clone())
+        })
+    }
+}
+
+/// A name taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim<N> {
+    /// The name.
+    pub name: N,
+    /// When it was taken, at first.
+    pub at: Timestamp,
+    /// By which tracker, at first.
+    pub taken_by: TrackerNo,
+}
+
+/// Something is called otherwise now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renamed<N, Id> {
+    /// What.
+    pub id: Id,
+    /// What it was called; `None` when it had no name.
+    pub from: Option<N>,
+    /// What it is called; `None` when it has no name.
+    pub to: Option<N>,
+}
+
+/// All live claims of one kind, and the names that follow from them.
+#[derive(Clone, Debug)]
+pub struct Claims<N, Id> {
+    live: BTreeMap<Id, Claim<N>>,
+    claimants: BTreeMap<N, BTreeSet<(Timestamp, Id)>>,
+    names: BTreeMap<Id, N>,
+    holders: BTreeMap<N, Id>,
+}
+
+impl<N, Id> Default for Claims<N, Id> {
+    fn default() -> Self {
+        Self { live: BTreeMap::new(), claimants: BTreeMap::new(), names: BTreeMap::new(), holders: BTreeMap::new() }
+    }
+}
+
+impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
+    /// What `id` is called now.
+    pub fn name(&self, id: &Id) -> Option<&N> {
+        self.names.get(id)
+    }
+
+    /// The name `id` claims, whether or not it holds it.
+    pub fn claimed(&self, id: &Id) -> Option<&N> {
+        self.live.get(id).map(|claim| &claim.name)
+    }
+
+    /// Who is called `name` now.
+    pub fn holder(&self, name: &N) -> Option<Id> {
+        self.holders.get(name).copied()
+    }
+
+    /// All who claim `name`, the one who holds it first.
+    pub fn claimants(&self, name: &N) -> impl Iterator<Item = Id> + '_ {
+        self.claimants.get(name).into_iter().flatten().map(|&(_, id)| id)
+    }
+
+    /// All by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&N, Id)> + '_ {
+        self.holders.iter().map(|(name, &id)| (name, id))
+    }
+
+    /// Sets or withdraws the claim of `id`; returns who is called otherwise now.
+    pub fn set(&mut self, id: Id, claim: Option<Claim<N>>) -> Vec<Renamed<N, Id>> {
+        let before = self.live.remove(&id);
+        let unchanged = before == claim;
+        let mut touched = BTreeSet::new();
+        if let Some(before) = before {
+            self.forget_claimant(&before, id);
+            touched.insert(before.name);
+        }
+        if let Some(claim) = claim {
+            self.claimants.entry(claim.name.clone()).or_default().insert((claim.at, id));
+            touched.insert(claim.name.clone());
+            self.live.insert(id, claim);
+        }
+        if unchanged {
+            return Vec::new();
+        }
+        self.rename(&Self::with_bases(&touched), id)
+    }
+
+    fn forget_claimant(&mut self, claim: &Claim<N>, id: Id) {
+        if let Some(claimants) = self.claimants.get_mut(&claim.name) {
+            claimants.remove(&(claim.at, id));
+            if claimants.is_empty() {
+                self.claimants.remove(&claim.name);
+            }
+        }
+    }
+
+    /// Adds the names whose marked forms the touched ones may be.
+    fn with_bases(touched: &BTreeSet<N>) -> BTreeSet<N> {
+        touched.iter().filter_map(ClaimedName::unmarked).collect::<BTreeSet<_>>().union(touched).cloned().collect()
+    }
+
+    /// Derives the names of all who claim one of `touched`, and of `id`.
+    fn rename(&mut self, touched: &BTreeSet<N>, id: Id) -> Vec<Renamed<N, Id>> {
+        let ids: BTreeSet<Id> = touched.iter().flat_map(|name| self.claimants(name)).chain([id]).collect();
+        let before: Vec<_> = ids.iter().map(|&id| (id, self.names.remove(&id))).collect();
+        for (_, name) in &before {
+            if let Some(name) = name {
+                self.holders.remove(name);
+            }
+        }
+        for name in touched {
+            for (id, name) in self.derive(name) {
+                self.holders.insert(name.clone(), id);
+                self.names.insert(id, name);
+            }
+        }
+        let renamed = |(id, from): (Id, Option<N>)| {
+            let to = self.names.get(&id).cloned();
+            (from != to).then_some(Renamed { id, from, to })
+        };
+        before.into_iter().filter_map(renamed).collect()
+    }
+
+    /// What each of those who claim `name` is called.
+    fn derive(&self, name: &N) -> Vec<(Id, N)> {
+        let mut named: Vec<(Id, N)> = Vec::new();
+        for id in self.claimants(name) {
+            let free = |candidate: &N| {
+                !self.claimants.contains_key(candidate) && named.iter().all(|(_, taken)| taken != candidate)
+            };
+            let own = if named.is_empty() { name.clone() } else { self.marked(name, id, free) };
+            named.push((id, own));
+        }
+        named
+    }
+
+    fn marked(&self, name: &N, id: Id, free: impl Fn(&N) -> bool) -> N {
+        let no = self.live[&id].taken_by;
+        let marks = std::iter::once(format!("~{no}")).chain((1u32..1_000_000).map(|k| format!("~{no}.{k}")));
+        let mut candidates = marks.map(|mark| name.marked(&mark, id.as_ref()));
+        candidates.find(free).unwrap_or_else(|| name.clone())
+    }
+}

@@ -1,0 +1,352 @@
+//! One group: its creation, its owners, and everybody's memberships.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    claim::Claim,
+    membership::{Accept, End, Instance, Membership, Request, State},
+};
+use crate::protocol::{
+    client::Standing,
+    ids::{GroupId, MembershipId, RequestId, UserId},
+    name::GroupName,
+    record::{Change, ChangeBody, EndReason},
+    version::{Dot, Timestamp, VersionVector},
+};
+
+/// A group record: all that was said of it, and what follows.
+///
+/// A change derives again only the user it concerns, unless others' rights may rest on that user.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    pub(super) created: Option<Created>,
+    pub(super) created_dots: BTreeSet<Dot>,
+    pub(super) transfers: BTreeMap<RequestId, Transfer>,
+    pub(super) instances: BTreeMap<MembershipId, Instance>,
+    pub(super) by_user: BTreeMap<UserId, BTreeSet<MembershipId>>,
+    pub(super) ends: BTreeMap<UserId, Vec<End>>,
+    /// Who founded the group, was handed it, or acted as its owner: others' rights may rest on them.
+    authors: BTreeSet<UserId>,
+    /// Live memberships in the order of succession: derived.
+    line: BTreeSet<(Timestamp, MembershipId)>,
+    /// Number of live memberships of each member: derived.
+    members: BTreeMap<UserId, u32>,
+    /// Users who ask and are no members, with the time of the first live request: derived.
+    pending: BTreeMap<UserId, Timestamp>,
+    /// The owner's membership: derived.
+    owner: Option<MembershipId>,
+}
+
+/// The creation of a group, by its least try.
+#[derive(Clone, Debug)]
+pub(super) struct Created {
+    pub(super) at: Timestamp,
+    pub(super) dot: Dot,
+    pub(super) claim: Claim<GroupName>,
+    pub(super) owner: UserId,
+    pub(super) membership: MembershipId,
+}
+
+/// A hand-over of ownership, with every try of its request.
+#[derive(Clone, Debug)]
+pub(super) struct Transfer {
+    pub(super) by: UserId,
+    pub(super) owner: UserId,
+    pub(super) membership: MembershipId,
+    pub(super) tries: Vec<Try>,
+}
+
+/// One try of a hand-over.
+#[derive(Clone, Debug)]
+pub(super) struct Try {
+    pub(super) dot: Dot,
+    pub(super) at: Timestamp,
+    pub(super) past: VersionVector,
+    pub(super) rests_on: Vec<Dot>,
+    /// Its author had the right by the changes it rests on: derived.
+    pub(super) valid: bool,
+}
+
+impl Transfer {
+    /// When it happened: the least stamp of its tries.
+    pub(super) fn at(&self) -> Timestamp {
+        self.tries.iter().map(|one| one.at).min().unwrap_or_default()
+    }
+
+    pub(super) fn is_valid(&self) -> bool {
+        self.tries.iter().any(|one| one.valid)
+    }
+
+    /// Whether any try came after `dot`.
+    pub(super) fn had_seen(&self, dot: &Dot) -> bool {
+        self.tries.iter().any(|one| one.past.contains(dot))
+    }
+}
+
+/// Whom a change of a group touched, and how they stood before.
+#[derive(Clone, Debug)]
+pub(super) struct Before {
+    pub(super) owner: Option<UserId>,
+    pub(super) owner_membership: Option<MembershipId>,
+    pub(super) standings: BTreeMap<UserId, Standing>,
+    pub(super) states: BTreeMap<MembershipId, State>,
+}
+
+impl Group {
+    /// Merges a change that concerns this group's members; returns how those it touched stood before.
+    pub(super) fn apply(&mut self, id: GroupId, change: &Change) -> Before {
+        let (concerned, all) = self.concerned(change);
+        let before = self.before((!all).then_some(&concerned));
+        self.merge(id, change);
+        self.judge((!all).then_some(&concerned));
+        let touched: Vec<UserId> =
+            if all { self.by_user.keys().copied().collect() } else { concerned.into_iter().collect() };
+        for user in touched {
+            self.derive_user(user);
+        }
+        self.owner = self.derive_owner();
+        before
+    }
+
+    /// Users whose memberships a change concerns, and whether others' rights may depend on it.
+    fn concerned(&self, change: &Change) -> (BTreeSet<UserId>, bool) {
+        let of = |id: &MembershipId| self.instances.get(id).and_then(Instance::user);
+        let users: BTreeSet<UserId> = match &change.body {
+            ChangeBody::MembershipRequested { user, .. } => {
+                [*user].into_iter().chain(of(&change.request.into())).collect()
+            }
+            ChangeBody::MembershipAccepted { membership, .. } => of(membership).into_iter().collect(),
+            ChangeBody::MembershipEnded { user, .. } => BTreeSet::from([*user]),
+            _ => return (BTreeSet::new(), true),
+        };
+        let all = !users.is_disjoint(&self.authors);
+        (users, all)
+    }
+
+    fn before(&self, users: Option<&BTreeSet<UserId>>) -> Before {
+        let users: Vec<UserId> = match users {
+            Some(users) => users.iter().copied().collect(),
+            None => self.by_user.keys().copied().collect(),
+        };
+        let ids = users.iter().filter_map(|user| self.by_user.get(user)).flatten();
+        Before {
+            owner: self.owner(),
+            owner_membership: self.owner,
+            states: ids.map(|id| (*id, self.instances[id].state)).collect(),
+            standings: users.iter().map(|user| (*user, self.standing(user))).collect(),
+        }
+    }
+
+    fn merge(&mut self, id: GroupId, change: &Change) {
+        let (dot, at) = (change.dot, change.at);
+        match &change.body {
+            ChangeBody::GroupCreated { name, owner } => self.create(id, change, name, *owner),
+            ChangeBody::OwnerSet { by, owner, membership, past, rests_on, .. } => {
+                self.authors.extend([*by, *owner]);
+                let transfer = Transfer { by: *by, owner: *owner, membership: *membership, tries: Vec::new() };
+                let one = Try { dot, at, past: past.clone(), rests_on: rests_on.clone(), valid: false };
+                self.transfers.entry(change.request).or_insert(transfer).tries.push(one);
+            }
+            ChangeBody::MembershipRequested { user, .. } => {
+                self.by_user.entry(*user).or_default().insert(change.request.into());
+                self.instance_mut(change.request.into()).ask(Request { at, dot, user: *user });
+            }
+            ChangeBody::MembershipAccepted { membership, by, rests_on, .. } => {
+                self.authors.insert(*by);
+                let (by, rests_on) = (*by, rests_on.clone());
+                let accept = Accept { dot, at, by, rests_on, valid: false, effective: false };
+                self.instance_mut(*membership).accepts.push(accept);
+            }
+            ChangeBody::MembershipEnded { user, by, reason, past, rests_on, .. } => {
+                if by != user {
+                    self.authors.insert(*by);
+                }
+                let (past, rests_on) = (past.clone(), rests_on.clone());
+                let end = End { dot, at, by: *by, reason: *reason, past, rests_on, valid: false };
+                self.ends.entry(*user).or_default().push(end);
+            }
+            _ => {}
+        }
+    }
+
+    fn create(&mut self, id: GroupId, change: &Change, name: &GroupName, owner: UserId) {
+        let (dot, at) = (change.dot, change.at);
+        let membership = MembershipId::from(id);
+        self.created_dots.insert(dot);
+        self.authors.insert(owner);
+        self.by_user.entry(owner).or_default().insert(membership);
+        let instance = self.instance_mut(membership);
+        instance.founder = true;
+        instance.ask(Request { at, dot, user: owner });
+        if self.created.as_ref().is_none_or(|known| (at, dot) < (known.at, known.dot)) {
+            let claim = Claim { name: name.clone(), at, taken_by: change.taken_by };
+            self.created = Some(Created { at, dot, claim, owner, membership });
+        }
+    }
+
+    pub(super) fn instance_mut(&mut self, id: MembershipId) -> &mut Instance {
+        self.instances.entry(id).or_default()
+    }
+
+    /// Derives the states of one user's instances, and what the group keeps of them.
+    fn derive_user(&mut self, user: UserId) {
+        let ends = self.ends.get(&user).map_or(&[][..], Vec::as_slice);
+        let (mut members, mut first_request) = (0, None);
+        for id in self.by_user.get(&user).into_iter().flatten() {
+            let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.user() == Some(user)) else {
+                continue;
+            };
+            if let State::Member { since } = instance.state {
+                self.line.remove(&(since, *id));
+            }
+            instance.state = instance.derive(ends);
+            match (instance.state, instance.request) {
+                (State::Member { since }, _) => {
+                    members += 1;
+                    self.line.insert((since, *id));
+                }
+                (State::Requested, Some(request)) => {
+                    first_request = Some(first_request.map_or(request.at, |first: Timestamp| first.min(request.at)));
+                }
+                _ => {}
+            }
+        }
+        set_or_remove(&mut self.members, user, (members > 0).then_some(members));
+        set_or_remove(&mut self.pending, user, first_request.filter(|_| members == 0));
+    }
+
+    /// The owner's membership: of the last hand-over while it lives, then the first in the line of succession.
+    fn derive_owner(&self) -> Option<MembershipId> {
+        let created = self.created.as_ref()?;
+        let valid = self.transfers.iter().filter(|(_, transfer)| transfer.is_valid());
+        let last = valid.max_by_key(|(request, transfer)| (transfer.at(), **request));
+        let named = last.map_or(created.membership, |(_, transfer)| transfer.membership);
+        let lives = matches!(self.instances.get(&named)?.state, State::Member { .. });
+        if lives { Some(named) } else { self.line.first().map(|&(_, id)| id) }
+    }
+}
+
+fn set_or_remove<V>(map: &mut BTreeMap<UserId, V>, user: UserId, value: Option<V>) {
+    match value {
+        Some(value) => map.insert(user, value),
+        None => map.remove(&user),
+    };
+}
+
+/// What the catalog asks a group.
+impl Group {
+    /// Whether the group exists: created, and not dissolved by the end of its last member.
+    pub fn is_live(&self) -> bool {
+        self.owner.is_some()
+    }
+
+    /// The name it claims while it lives.
+    pub(super) fn claim(&self) -> Option<&Claim<GroupName>> {
+        self.created.as_ref().filter(|_| self.is_live()).map(|created| &created.claim)
+    }
+
+    /// The owner; `None` when the group is dissolved.
+    pub fn owner(&self) -> Option<UserId> {
+        self.owner.and_then(|id| self.instances[&id].user())
+    }
+
+    /// The owner's membership.
+    pub(super) fn owner_membership(&self) -> Option<MembershipId> {
+        self.owner
+    }
+
+    /// How a user stands, by the furthest live instance.
+    pub fn standing(&self, user: &UserId) -> Standing {
+        if !self.is_live() {
+            Standing::None
+        } else if self.owner() == Some(*user) {
+            Standing::Owner
+        } else if self.members.contains_key(user) {
+            Standing::Member
+        } else if self.pending.contains_key(user) {
+            Standing::Requested
+        } else {
+            Standing::None
+        }
+    }
+
+    /// Members, the owner included, by identity.
+    pub fn members(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.members.keys().copied()
+    }
+
+    /// Number of members, the owner included.
+    pub fn member_count(&self) -> u32 {
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Users who ask to join, with the time of their request.
+    pub fn pending(&self) -> impl Iterator<Item = (UserId, Timestamp)> + '_ {
+        self.pending.iter().filter(|_| self.is_live()).map(|(&user, &since)| (user, since))
+    }
+
+    /// The membership of a user that began first among those that live.
+    pub fn membership(&self, user: &UserId) -> Option<Membership> {
+        let own = self.by_user.get(user)?.iter().filter_map(|id| match self.instances[id].state {
+            State::Member { since } if self.instances[id].user() == Some(*user) => Some((since, *id)),
+            _ => None,
+        });
+        let (since, id) = own.min()?;
+        Some(Membership { id, since, owner: self.owner() == Some(*user) })
+    }
+
+    /// The pending instance of a user that began first, with the stamp and dot of its request.
+    pub(super) fn request(&self, user: &UserId) -> Option<(MembershipId, Timestamp, Dot)> {
+        let own = self.by_user.get(user)?.iter().filter_map(|id| {
+            let instance = &self.instances[id];
+            let request = instance.request.filter(|one| instance.state == State::Requested && one.user == *user)?;
+            Some((request.at, request.dot, *id))
+        });
+        own.min().map(|(at, dot, id)| (id, at, dot))
+    }
+
+    /// Whether the instance is a live membership of the user.
+    pub(super) fn is_member(&self, id: &MembershipId, user: &UserId) -> bool {
+        let instance = self.instances.get(id).filter(|instance| instance.user() == Some(*user));
+        instance.is_some_and(|instance| matches!(instance.state, State::Member { .. }))
+    }
+
+    /// Who would own the group were the owner to leave.
+    pub(super) fn heir(&self, leaving: &UserId) -> Option<UserId> {
+        self.line.iter().filter_map(|(_, id)| self.instances[id].user()).find(|user| user != leaving)
+    }
+
+    /// Why the user's last membership or request ended.
+    pub(super) fn end_reason(&self, user: &UserId) -> Option<EndReason> {
+        let valid = self.ends.get(user)?.iter().filter(|end| end.valid);
+        valid.max_by_key(|end| (end.at, end.dot)).map(|end| end.reason)
+    }
+
+    /// The changes that a decision of the present owner rests on, and the latest stamp among them.
+    pub(super) fn ownership(&self) -> Option<(Timestamp, Vec<Dot>)> {
+        let created = self.created.as_ref()?;
+        let instance = &self.instances[&self.owner?];
+        let valid = self.transfers.iter().filter(|(_, transfer)| transfer.is_valid());
+        let last = valid.max_by_key(|(request, transfer)| (transfer.at(), **request));
+        let mut evidence = Vec::from_iter(instance.evidence());
+        let (named, user) = if let Some((_, transfer)) = last {
+            evidence.extend(transfer.tries.iter().filter(|one| one.valid).map(|one| (one.at, one.dot)).min());
+            (transfer.membership, transfer.owner)
+        } else {
+            evidence.push((created.at, created.dot));
+            (created.membership, created.owner)
+        };
+        let ended = &self.instances[&named];
+        let ends = self.ends.get(&user).into_iter().flatten().filter(|end| ended.is_covered(end));
+        evidence.extend(ends.map(|end| (end.at, end.dot)).min());
+        evidence.sort_unstable();
+        evidence.dedup();
+        let (last, _) = *evidence.last()?;
+        Some((last, evidence.into_iter().map(|(_, dot)| dot).collect()))
+    }
+
+    /// What makes a user's membership one, for changes that rest on it.
+    pub(super) fn evidence(&self, membership: &MembershipId) -> Option<(Timestamp, Dot)> {
+        self.instances.get(membership)?.evidence()
+    }
+}

@@ -1,0 +1,24 @@
+//! A tracker's replica: the catalog as a pure function of the set of changes it knows. No clock, socket, file or randomness.
+//!
+//! ```text
+//! request ──► command::decide ──► ChangeBody ──► (the role: stamp, append, fsync) ──► Catalog::apply ──► Effects ──► notices
+//!                  ▲ permission                                                            ▲
+//!                  └──────────────── Catalog ◄── queries                links ──► anti_entropy, inbox
+//! ```
+
+pub mod catalog;
+pub mod claim;
+pub mod clock;
+pub mod command;
+pub mod effect;
+mod fingerprint;
+pub mod group;
+pub mod membership;
+mod ownership;
+pub mod permission;
+pub mod query;
+pub mod share;
+pub mod user;
+
+pub use catalog::Catalog;
+pub use effect::Effect;

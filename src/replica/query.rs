@@ -1,0 +1,231 @@
+//! What the catalog answers. Names are those of now; presence is filled in by the role.
+
+use super::{catalog::Catalog, membership::Membership};
+use crate::protocol::{
+    client::{FileInfo, GroupInfo, PendingRequest, Standing},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, ShareId, UserId},
+    limits::LISTING_PAGE,
+    manifest::ManifestHeader,
+    name::{FileName, GroupName, UserName},
+    record::Credential,
+    version::Timestamp,
+};
+
+/// One page of a listing: at most [`LISTING_PAGE`] entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The entries.
+    pub entries: Vec<T>,
+    /// Whether another page follows.
+    pub more: bool,
+}
+
+/// A member; whether they are online is for the role to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// What they are called now.
+    pub name: UserName,
+    /// `Owner` or `Member`.
+    pub role: Standing,
+}
+
+/// A live share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedFile {
+    /// The share.
+    pub share: ShareId,
+    /// The group.
+    pub group: GroupId,
+    /// The file.
+    pub file: FileId,
+    /// Who shares it.
+    pub user: UserId,
+    /// On which device.
+    pub device: DeviceKey,
+}
+
+/// Users.
+impl Catalog {
+    /// Who is called `name` now.
+    pub fn user_named(&self, name: &UserName) -> Option<UserId> {
+        self.user_names.holder(name)
+    }
+
+    /// All who registered under `name`, the one who holds it first: what the others are called now, login tells them.
+    pub fn claimants(&self, name: &UserName) -> impl Iterator<Item = UserId> + '_ {
+        self.user_names.claimants(name)
+    }
+
+    /// What a user is called now; `None` while the registration has yet to arrive.
+    pub fn user_name(&self, user: &UserId) -> Option<&UserName> {
+        self.user_names.name(user)
+    }
+
+    /// The name a user registered under, held or lost.
+    pub fn claimed_name(&self, user: &UserId) -> Option<&UserName> {
+        self.user_names.claimed(user)
+    }
+
+    /// A user's argon2id string, and the stamp of the change that set it: sessions issued before it are over.
+    pub fn credential(&self, user: &UserId) -> Option<(Timestamp, &Credential)> {
+        self.users.get(user)?.credential()
+    }
+}
+
+/// Groups.
+impl Catalog {
+    /// The live group called `name` now.
+    pub fn group_named(&self, name: &GroupName) -> Option<GroupId> {
+        self.group_names.holder(name)
+    }
+
+    /// What a live group is called now.
+    pub fn group_name(&self, group: &GroupId) -> Option<&GroupName> {
+        self.group_names.name(group)
+    }
+
+    /// The owner of a live group.
+    pub fn owner(&self, group: &GroupId) -> Option<UserId> {
+        self.groups.get(group)?.owner()
+    }
+
+    /// How a user stands in a group.
+    pub fn standing(&self, group: &GroupId, user: &UserId) -> Standing {
+        self.groups.get(group).map_or(Standing::None, |group| group.standing(user))
+    }
+
+    /// The live membership of a user in a group: what tickets name and shares rest on.
+    pub fn membership(&self, group: &GroupId, user: &UserId) -> Option<Membership> {
+        self.groups.get(group)?.membership(user)
+    }
+
+    /// Whether that very membership of the user lives.
+    pub fn is_member(&self, group: &GroupId, membership: &crate::protocol::ids::MembershipId, user: &UserId) -> bool {
+        self.groups.get(group).is_some_and(|group| group.is_member(membership, user))
+    }
+
+    /// Members of a group, the owner included: whom to tell of its swarms.
+    pub fn members_of(&self, group: &GroupId) -> impl Iterator<Item = UserId> + '_ {
+        self.groups.get(group).into_iter().flat_map(super::group::Group::members)
+    }
+
+    /// A live group, with the standing of `caller`.
+    pub fn group_info(&self, group: &GroupId, caller: &UserId) -> Option<GroupInfo> {
+        let record = self.groups.get(group)?;
+        Some(GroupInfo {
+            group: *group,
+            name: self.group_name(group)?.clone(),
+            owner: self.user_name(&record.owner()?)?.clone(),
+            members: record.member_count(),
+            standing: record.standing(caller),
+        })
+    }
+
+    /// Live groups by name.
+    pub fn list_groups(&self, caller: &UserId, skip: usize) -> Page<GroupInfo> {
+        page(self.group_names.iter().filter_map(|(_, group)| self.group_info(&group, caller)), skip)
+    }
+
+    /// Pending requests, oldest first.
+    pub fn list_requests(&self, group: &GroupId, skip: usize) -> Page<PendingRequest> {
+        let pending = self.groups.get(group).into_iter().flat_map(super::group::Group::pending);
+        let mut pending: Vec<_> = pending.map(|(user, since)| (since, user)).collect();
+        pending.sort_unstable();
+        let named = pending.into_iter().filter_map(|(since, user)| {
+            Some(PendingRequest { user: self.user_name(&user)?.clone(), since_ms: since.wall_ms })
+        });
+        page(named, skip)
+    }
+
+    /// Members by name.
+    pub fn list_members(&self, group: &GroupId, skip: usize) -> Page<Member> {
+        let named = self.members_of(group).filter_map(|user| {
+            let name = self.user_name(&user)?.clone();
+            Some(Member { user, name, role: self.standing(group, &user) })
+        });
+        let mut members: Vec<_> = named.collect();
+        members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        page(members.into_iter(), skip)
+    }
+}
+
+/// Files and shares.
+impl Catalog {
+    /// The listed file called `name` now in a group.
+    pub fn file_named(&self, group: &GroupId, name: &FileName) -> Option<FileId> {
+        self.shares.names(group)?.holder(name)
+    }
+
+    /// What a listed file is called now in its group.
+    pub fn file_name(&self, group: &GroupId, file: &FileId) -> Option<&FileName> {
+        self.shares.names(group)?.name(file)
+    }
+
+    /// Group and manifest of a listed file.
+    pub fn file(&self, file: &FileId) -> Option<(GroupId, &ManifestHeader)> {
+        self.shares.listed(file)
+    }
+
+    /// A listed file; seeders and leechers read 0, they are presence.
+    pub fn file_info(&self, group: &GroupId, file: &FileId) -> Option<FileInfo> {
+        let (of, manifest) = self.file(file).filter(|(of, _)| of == group)?;
+        let mut shared_by = Vec::new();
+        for share in self.shares_of_file(file) {
+            if let Some(name) = self.user_name(&share.user).filter(|name| !shared_by.contains(*name)) {
+                shared_by.push(name.clone());
+            }
+        }
+        Some(FileInfo {
+            group: of,
+            file: *file,
+            manifest: manifest.id(),
+            name: self.file_name(group, file)?.clone(),
+            size: manifest.size,
+            sha1: manifest.sha1,
+            seeders: 0,
+            leechers: 0,
+            shared_by,
+        })
+    }
+
+    /// Listed files of a group by name.
+    pub fn list_files(&self, group: &GroupId, skip: usize) -> Page<FileInfo> {
+        let files = self.shares.names(group).into_iter().flat_map(super::claim::Claims::iter);
+        page(files.filter_map(|(_, file)| self.file_info(group, &file)), skip)
+    }
+
+    /// Live shares of a file, first one first: who is told when it is renamed.
+    pub fn shares_of_file(&self, file: &FileId) -> impl Iterator<Item = SharedFile> + '_ {
+        self.shares.of_file(file).map(|(share, begun)| begun.shared(share))
+    }
+
+    /// Live shares of a user's device.
+    pub fn shares_of_device(&self, user: UserId, device: DeviceKey) -> impl Iterator<Item = SharedFile> + '_ {
+        self.shares.of_device(user, device).map(|(share, begun)| begun.shared(share))
+    }
+
+    /// Number of live shares of a user's device.
+    pub fn share_count(&self, user: UserId, device: DeviceKey) -> usize {
+        self.shares.device_count(user, device)
+    }
+
+    /// The manifest, when a live share in the group refers to it: its pages may be read there.
+    pub fn manifest(&self, group: &GroupId, manifest: &ManifestId) -> Option<&ManifestHeader> {
+        self.file(&FileId::of(group, manifest)).map(|(_, header)| header)
+    }
+}
+
+impl super::share::Begun {
+    fn shared(&self, share: ShareId) -> SharedFile {
+        SharedFile { share, group: self.group, file: self.file, user: self.user, device: self.device }
+    }
+}
+
+fn page<T>(entries: impl Iterator<Item = T>, skip: usize) -> Page<T> {
+    let mut entries: Vec<T> = entries.skip(skip).take(LISTING_PAGE + 1).collect();
+    let more = entries.len() > LISTING_PAGE;
+    entries.truncate(LISTING_PAGE);
+    Page { entries, more }
+}
