@@ -1,16 +1,37 @@
 //! The seams in one value: transport, disk, wall clock, randomness, threads. Everything a role takes from the outside.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    io,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{store::disk::Disk, transport::Transport};
+use crate::{
+    store::disk::{Disk, SystemDisk},
+    transport::{Transport, tcp::Tcp},
+};
 
 /// Milliseconds since the Unix epoch. Read for hybrid logical clocks, tickets and display; never to measure time.
 pub trait WallClock: Send + Sync + 'static {
     /// The time now.
     fn now_ms(&self) -> u64;
+}
+
+/// The operating system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl WallClock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam that everything else goes through")]
+    fn now_ms(&self) -> u64 {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Where blocking work (disk, hashing, password hashing) runs.
@@ -52,6 +73,13 @@ impl Environment {
     ) -> Self {
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         Self { transport, disk, wall_clock, offload, shutdown, tasks, seed }
+    }
+
+    /// The real world: TCP, the system's disk, clock and randomness, and threads for blocking work.
+    pub fn system() -> io::Result<Self> {
+        let mut seed = [0; 32];
+        SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("the system gives no randomness"))?;
+        Ok(Self::new(Arc::new(Tcp), Arc::new(SystemDisk), Arc::new(SystemClock), Offload::Threads, seed))
     }
 
     /// A generator of its own for each `purpose` (one name in the code each, an index where there are several).

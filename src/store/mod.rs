@@ -1,4 +1,5 @@
 //! What rests: the disk seam, and the durable state of both roles on it.
 
 pub mod client;
+pub mod database;
 pub mod disk;

@@ -11,6 +11,10 @@ use std::{
     sync::Arc,
 };
 
+mod system;
+
+pub use system::SystemDisk;
+
 /// A file system: the real one, or one that the simulation crashes.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file. Never follows a symbolic link in the last component when creating.
