@@ -1,6 +1,10 @@
 //! The commands of the contract as values: what a user may say, and what the client replies. Parsing stands in `parse`,
 //! rendering in `output`; in between nothing handles text.
 
+pub mod parse;
+pub mod table;
+pub(crate) mod words;
+
 use std::path::PathBuf;
 
 use crate::protocol::{
