@@ -6,6 +6,7 @@
 //!                  └──────────────── Catalog ◄── queries                links ──► anti_entropy, inbox
 //! ```
 
+pub mod anti_entropy;
 pub mod catalog;
 pub mod claim;
 pub mod clock;
@@ -13,6 +14,7 @@ pub mod command;
 pub mod effect;
 mod fingerprint;
 pub mod group;
+pub mod inbox;
 pub mod membership;
 mod ownership;
 pub mod permission;

@@ -1,0 +1,168 @@
+//! The receiving side of one link between trackers: which changes come next, and what must be there before they count.
+//!
+//! A change that names a manifest counts as known only when the manifest's pages are durable: until then it is staged here,
+//! and what its own origin made after it waits behind it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::protocol::{
+    ids::{DeviceKey, ManifestId},
+    limits::MAX_ORIGINS,
+    manifest::{ManifestError, ManifestHeader},
+    record::Change,
+    version::VersionVector,
+};
+
+/// Changes staged at most; a sender keeps far below. What is beyond is dropped and comes again.
+pub const MAX_STAGED: usize = 65_536;
+/// Manifest pages asked for at once.
+pub const MAX_PAGES_ASKED: usize = 4;
+
+/// Why a link's sender is not to be believed: close the link and report it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InboxError {
+    /// A change of an origin that no listed tracker vouches for.
+    #[error("a change comes from the unknown origin {0}")]
+    UnknownOrigin(DeviceKey),
+    /// More origins than a cluster can have had.
+    #[error("changes come from more than {MAX_ORIGINS} origins")]
+    TooManyOrigins,
+    /// A manifest that contradicts itself.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+/// What came of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Changes staged. None: tell the link `NothingNew`.
+    pub staged: usize,
+    /// Some came out of order and were dropped; they come again after the next digests.
+    pub gap: bool,
+}
+
+/// Changes on their way into the log.
+#[derive(Clone, Debug, Default)]
+pub struct Inbox {
+    staged: BTreeMap<DeviceKey, VecDeque<Change>>,
+    count: usize,
+    /// Pages that staged changes wait for.
+    missing: BTreeMap<ManifestId, BTreeSet<u32>>,
+    asked: BTreeSet<(ManifestId, u32)>,
+}
+
+impl Inbox {
+    /// Takes a batch. `known` is all that this tracker has in its log; `is_trusted` says whether an origin's changes may enter
+    /// it; `missing_pages` which pages of a manifest are not durable here.
+    pub fn receive(
+        &mut self,
+        known: &VersionVector,
+        changes: Vec<Change>,
+        is_trusted: impl Fn(&DeviceKey) -> bool,
+        mut missing_pages: impl FnMut(&ManifestHeader) -> Vec<u32>,
+    ) -> Result<Received, InboxError> {
+        let mut received = Received::default();
+        for change in changes {
+            self.check(known, &change, &is_trusted)?;
+            let have = self.have(known, &change.dot.origin);
+            if change.dot.counter > have + 1 || self.count >= MAX_STAGED {
+                received.gap = true;
+            } else if change.dot.counter == have + 1 {
+                self.stage(change, &mut missing_pages);
+                received.staged += 1;
+            }
+        }
+        Ok(received)
+    }
+
+    /// The next manifest pages to ask the other side for; those returned count as asked.
+    pub fn ask_pages(&mut self) -> Vec<(ManifestId, u32)> {
+        let open = MAX_PAGES_ASKED.saturating_sub(self.asked.len());
+        let wanted = self.missing.iter().flat_map(|(id, pages)| pages.iter().map(|page| (*id, *page)));
+        let next: Vec<_> = wanted.filter(|page| !self.asked.contains(page)).take(open).collect();
+        self.asked.extend(&next);
+        next
+    }
+
+    /// Whether a page is waited for: an unasked one is not stored.
+    pub fn wants_page(&self, manifest: &ManifestId, page: u32) -> bool {
+        self.missing.get(manifest).is_some_and(|pages| pages.contains(&page))
+    }
+
+    /// The header of a manifest whose pages are waited for, to check them against.
+    pub fn manifest(&self, manifest: &ManifestId) -> Option<&ManifestHeader> {
+        let headers = self.staged.values().flatten().filter_map(|change| change.body.manifest());
+        headers.filter(|(id, _)| id == manifest).map(|(_, header)| header).next()
+    }
+
+    /// A page is durable, whichever link or client it came from.
+    pub fn page_stored(&mut self, manifest: ManifestId, page: u32) {
+        self.asked.remove(&(manifest, page));
+        if let Some(pages) = self.missing.get_mut(&manifest) {
+            pages.remove(&page);
+            if pages.is_empty() {
+                self.missing.remove(&manifest);
+            }
+        }
+    }
+
+    /// Pages asked for have not come, or the other side has them not: they may be asked for again. Call it with each digest.
+    pub fn forget_asked(&mut self) {
+        self.asked.clear();
+    }
+
+    /// Takes out the changes that may enter the log now, of each origin in order; those another link brought first are dropped.
+    ///
+    /// Append them, make them durable, apply them; then tell every link what this tracker knows.
+    pub fn take_ready(&mut self, known: &VersionVector) -> Vec<Change> {
+        let mut ready = Vec::new();
+        for (origin, staged) in &mut self.staged {
+            let waits = |change: &Change| change.body.manifest().is_some_and(|(id, _)| self.missing.contains_key(&id));
+            while let Some(change) = staged.pop_front_if(|change| known.contains(&change.dot) || !waits(change)) {
+                self.count -= 1;
+                if change.dot.counter > known.counter(origin) {
+                    ready.push(change);
+                }
+            }
+        }
+        self.staged.retain(|_, staged| !staged.is_empty());
+        ready
+    }
+
+    /// Counter up to which an origin's changes are in the log or staged.
+    fn have(&self, known: &VersionVector, origin: &DeviceKey) -> u64 {
+        let staged = self.staged.get(origin).and_then(VecDeque::back).map_or(0, |change| change.dot.counter);
+        staged.max(known.counter(origin))
+    }
+
+    fn check(
+        &self,
+        known: &VersionVector,
+        change: &Change,
+        is_trusted: impl Fn(&DeviceKey) -> bool,
+    ) -> Result<(), InboxError> {
+        let origin = change.dot.origin;
+        if !is_trusted(&origin) {
+            return Err(InboxError::UnknownOrigin(origin));
+        }
+        let is_new = known.counter(&origin) == 0 && !self.staged.contains_key(&origin);
+        if is_new && known.len() + self.staged.len() >= MAX_ORIGINS {
+            return Err(InboxError::TooManyOrigins);
+        }
+        if let Some((_, manifest)) = change.body.manifest() {
+            manifest.check()?;
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, change: Change, missing_pages: &mut impl FnMut(&ManifestHeader) -> Vec<u32>) {
+        if let Some((id, manifest)) = change.body.manifest() {
+            let pages: BTreeSet<u32> = missing_pages(manifest).into_iter().collect();
+            if !pages.is_empty() {
+                self.missing.insert(id, pages);
+            }
+        }
+        self.staged.entry(change.dot.origin).or_default().push_back(change);
+        self.count += 1;
+    }
+}
