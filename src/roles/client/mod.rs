@@ -1,6 +1,7 @@
 //! The client role: commands in, replies and events out; shares, downloads and peers behind them.
 
 pub mod command;
+pub mod output;
 mod start;
 pub mod tracker_link;
 

@@ -1,0 +1,139 @@
+//! Progress of hashing and downloads: live bars on a terminal, silence elsewhere.
+
+use std::{collections::BTreeMap, io, path::Path, time::Duration};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use super::{
+    super::command::{DownloadRow, DownloadState},
+    clean::clean,
+    text::progress,
+};
+use crate::roles::units::percent;
+
+/// Most columns of a name beside a bar.
+const NAME_WIDTH: usize = 28;
+
+/// Bars below the text that a command prints, while it runs.
+pub struct Bars {
+    multi: MultiProgress,
+    bars: BTreeMap<String, ProgressBar>,
+    style: ProgressStyle,
+}
+
+impl Bars {
+    /// Bars on the terminal, or none.
+    pub fn new(visible: bool, colour: bool) -> Self {
+        let target = if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = if colour { "{wide_bar:.cyan/blue}" } else { "{wide_bar}" };
+        let template = format!("{{prefix}} {bar} {{msg}}");
+        let style = ProgressStyle::with_template(&template).expect("the template is well formed");
+        let style = style.progress_chars("━╸─");
+        Self { multi: MultiProgress::with_draw_target(target), bars: BTreeMap::new(), style }
+    }
+
+    /// Whether anybody sees them.
+    pub fn is_visible(&self) -> bool {
+        !self.multi.is_hidden()
+    }
+
+    /// Hashing of a file has come so far; the bar goes when it is done.
+    pub fn hashing(&mut self, path: &Path, done: u64, total: u64) {
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let message = format!("hashing {:3} %", percent(done, total));
+        let key = format!("hashing {}", path.display());
+        self.show(&key, &name, (done, total), message);
+        if done >= total {
+            self.remove(&key);
+        }
+    }
+
+    /// The downloads as they are now: a bar for each that goes on.
+    pub fn downloads(&mut self, rows: &[DownloadRow]) {
+        for row in rows {
+            let key = format!("download [{}] {}", row.group, row.name);
+            if row.state == DownloadState::Downloading {
+                self.show(&key, row.name.as_str(), (row.have, row.size), progress(row));
+            } else {
+                self.remove(&key);
+            }
+        }
+    }
+
+    fn show(&mut self, key: &str, name: &str, (done, total): (u64, u64), message: String) {
+        let bar = self.bars.entry(key.to_owned()).or_insert_with(|| {
+            let bar = self.multi.add(ProgressBar::new(total).with_style(self.style.clone()));
+            bar.with_prefix(fitted(name, NAME_WIDTH))
+        });
+        bar.set_message(clean(&message).into_owned());
+        bar.set_position(done);
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some(bar) = self.bars.remove(key) {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Takes all bars away.
+    pub fn clear(&mut self) {
+        self.bars.values().for_each(ProgressBar::finish_and_clear);
+        self.bars.clear();
+    }
+
+    /// Writes something while no bar is in the way.
+    pub fn suspend(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        self.multi.suspend(write)
+    }
+}
+
+/// How often bars are drawn anew.
+pub const REDRAW: Duration = Duration::from_millis(200);
+
+/// One download as a line of exactly `width` columns: name, bar, percent, rate, peers, time left.
+pub fn bar_line(row: &DownloadRow, width: usize) -> String {
+    let name = fitted(row.name.as_str(), NAME_WIDTH.min(width / 3));
+    let tail = clean(&progress(row)).into_owned();
+    let room = width.saturating_sub(name.width() + tail.width() + 2);
+    if room < 4 {
+        return fitted(&format!("{name} {tail}"), width);
+    }
+    let filled = usize::try_from(percent(row.have, row.size)).map_or(room, |percent| room * percent / 100);
+    format!("{name} {}{} {tail}", "━".repeat(filled), "─".repeat(room - filled))
+}
+
+/// `text` cut or filled up to `width` columns.
+pub fn fitted(text: &str, width: usize) -> String {
+    let text = clean(text);
+    let mut shown = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        let columns = c.width().unwrap_or(0);
+        if used + columns > width {
+            break;
+        }
+        used += columns;
+        shown.push(c);
+    }
+    shown.extend(std::iter::repeat_n(' ', width.saturating_sub(shown.width())));
+    shown
+}
+
+/// Tells when a count has passed another quarter: progress for those who read lines.
+#[derive(Debug, Default)]
+pub struct Milestones(BTreeMap<String, u64>);
+
+impl Milestones {
+    /// Whether `done` of `total` is the begin, a quarter, a half, three quarters or the end, for the first time.
+    pub fn passed(&mut self, key: &str, done: u64, total: u64) -> bool {
+        let quarter = percent(done, total) / 25;
+        let is_new = self.0.get(key).is_none_or(|&last| last != quarter);
+        if quarter >= 4 {
+            self.0.remove(key);
+        } else {
+            self.0.insert(key.to_owned(), quarter);
+        }
+        is_new
+    }
+}

@@ -1,0 +1,405 @@
+//! Plain lines. On a terminal with headings, aligned columns and a little colour; piped without headings, columns parted by tabs.
+
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{
+    super::{
+        Outcome,
+        command::{
+            Command, Direction, DownloadRow, DownloadState, Event, FileDetail, PeerRow, Reply, ShareRow, SuspendedShare,
+            TrackerRow, Uploaded,
+            table::{COMMANDS, Spec},
+        },
+    },
+    Asked, Renderer,
+    clean::clean,
+    json::{letter, renamed_kind, rfc3339, standing},
+};
+use crate::{
+    protocol::{
+        client::{LeaveOutcome, Notice},
+        error::Failure,
+        ids::device_key_text,
+    },
+    roles::units::{format_seconds, format_size, percent},
+};
+
+/// The renderer for people, and for simple scripts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Text {
+    /// Somebody looks at it: headings, alignment, sizes rounded.
+    pub terminal: bool,
+    /// Colour is wanted.
+    pub colour: bool,
+}
+
+/// The colours in use, as the numbers of the terminal's "select graphic rendition".
+#[derive(Clone, Copy)]
+enum Colour {
+    Bold = 1,
+    Dim = 2,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Cyan = 36,
+}
+
+impl Renderer for Text {
+    fn answer(&self, asked: &Asked<'_>, outcome: &Result<Outcome, Failure>) -> String {
+        match outcome {
+            Ok(Outcome { reply, stale }) => {
+                let mut text = self.reply(asked, reply);
+                if *stale {
+                    text += &self.line(Colour::Yellow, "(may be out of date: the tracker has yet to catch up)");
+                }
+                text
+            }
+            Err(failure) => self.error(failure),
+        }
+    }
+
+    fn help(&self, _: &Asked<'_>, topic: Option<&'static Spec>) -> String {
+        match topic {
+            Some(spec) => self.help_one(spec),
+            None => self.help_all(),
+        }
+    }
+
+    fn farewell(&self, _: &Asked<'_>) -> String {
+        String::new()
+    }
+
+    fn event(&self, event: &Event) -> String {
+        event_text(event).map_or_else(String::new, |text| format!("{} {}\n", self.paint(Colour::Cyan, "*"), clean(&text)))
+    }
+}
+
+impl Text {
+    fn paint(self, colour: Colour, text: &str) -> String {
+        if self.colour { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
+    }
+
+    fn line(self, colour: Colour, text: &str) -> String {
+        self.paint(colour, text) + "\n"
+    }
+
+    /// `error[code]: what happened and what to do next`
+    fn error(self, failure: &Failure) -> String {
+        let head = self.paint(Colour::Red, &format!("error[{}]:", failure.code));
+        format!("{head} {}\n", clean(&failure.message))
+    }
+
+    fn help_one(self, spec: &Spec) -> String {
+        let mut text = format!("{}\n    {}\n", self.paint(Colour::Bold, &spec.usage_line()), spec.help);
+        if !spec.details.is_empty() {
+            text += &format!("    {}\n", spec.details);
+        }
+        text
+    }
+
+    fn help_all(self) -> String {
+        let rows = COMMANDS.iter().map(|spec| [spec.usage_line(), spec.help.to_owned()]);
+        let mut text = self.aligned(rows.collect());
+        text += "\nNames and paths with spaces stand in quotes. `help <command>` tells more about one.\n";
+        text
+    }
+
+    fn reply(self, asked: &Asked<'_>, reply: &Reply) -> String {
+        match reply {
+            Reply::Done => asked.command.map_or_else(String::new, done),
+            Reply::LoggedIn { user, resumed, shared, suspended } => logged_in(user.as_str(), *resumed, *shared, suspended),
+            Reply::Left(outcome) => left(outcome),
+            Reply::Requests(requests) => {
+                let rows = requests.iter().map(|request| [request.user.to_string(), rfc3339(request.since_ms)]);
+                self.table(["USER", "SINCE"], rows.collect(), "Nobody asks to join.")
+            }
+            Reply::Groups(groups) => {
+                let rows = groups.iter().map(|group| {
+                    let standing = standing(group.standing).to_owned();
+                    [group.name.to_string(), group.owner.to_string(), group.members.to_string(), standing]
+                });
+                self.table(["GROUP", "OWNER", "MEMBERS", "YOU"], rows.collect(), "No groups yet: create_group makes one.")
+            }
+            Reply::Members(members) => {
+                let rows = members.iter().map(|member| {
+                    let online = if member.online { "online" } else { "offline" };
+                    [member.user.to_string(), standing(member.role).to_owned(), online.to_owned()]
+                });
+                self.table(["USER", "ROLE", ""], rows.collect(), "No members.")
+            }
+            Reply::Uploaded(file) => uploaded(file),
+            Reply::Files(files) => self.files(files),
+            Reply::File(file) => self.file(file),
+            Reply::DownloadStarted { group, name, path, waiting } => {
+                let note = if *waiting { "; nobody who has it is online, so it waits for somebody" } else { "" };
+                format!("Downloading [{group}] {} to {}{note}.\n", clean(name.as_str()), clean(&path.to_string_lossy()))
+            }
+            Reply::Downloads { verbose, downloads } => self.downloads(*verbose, downloads),
+            Reply::Waited(downloads) => self.downloads(false, downloads),
+            Reply::Peers(peers) => self.peers(peers),
+            Reply::Shares(shares) => self.shares(shares),
+            Reply::Verified { pieces, damaged } => verified(*pieces, damaged),
+            Reply::WhoAmI { user, address, device } => {
+                let user = user.as_ref().map_or("nobody is logged in", |user| user.as_str());
+                format!("User:     {user}\nAddress:  {}\nDevice:   {}\n", clean(address), device_key_text(device))
+            }
+            Reply::Trackers(trackers) => self.trackers(trackers),
+        }
+    }
+
+    fn size(self, bytes: u64) -> String {
+        if self.terminal { format_size(bytes) } else { bytes.to_string() }
+    }
+
+    fn files(self, files: &[super::super::command::FileRow]) -> String {
+        let rows = files.iter().map(|file| {
+            let shared_by: Vec<_> = file.shared_by.iter().map(|user| user.as_str()).collect();
+            [
+                file.name.to_string(),
+                self.size(file.size),
+                file.pieces.to_string(),
+                file.seeders.to_string(),
+                file.leechers.to_string(),
+                shared_by.join(","),
+            ]
+        });
+        let head = ["FILE", "SIZE", "PIECES", "SEEDERS", "LEECHERS", "SHARED BY"];
+        self.table(head, rows.collect(), "No files yet: upload_file shares one.")
+    }
+
+    fn file(self, file: &FileDetail) -> String {
+        let rows = file.holders.iter().map(|holder| {
+            [holder.user.to_string(), holder.address.clone(), format!("{} %", holder.percent)]
+        });
+        format!(
+            "File:         {}\nSize:         {} bytes ({})\nPieces:       {} of 512 KiB\nSHA-1:        {}\nBLAKE3:       {}\nHash string:  {}\n",
+            clean(file.name.as_str()),
+            file.size,
+            format_size(file.size),
+            file.pieces,
+            file.sha1,
+            file.blake3,
+            clean(&file.hash_string),
+        ) + &self.table(["WHO HAS IT", "ADDRESS", "PERCENT"], rows.collect(), "Nobody who has it is online.")
+    }
+
+    /// `[D] [group] file`, exactly that when piped; with `-v` or on a terminal how far it is.
+    fn downloads(self, verbose: bool, downloads: &[DownloadRow]) -> String {
+        if downloads.is_empty() && self.terminal {
+            return "No downloads.\n".to_owned();
+        }
+        let detailed = verbose || self.terminal;
+        downloads.iter().map(|row| self.download(row, detailed)).collect()
+    }
+
+    fn download(self, row: &DownloadRow, detailed: bool) -> String {
+        let state = self.paint(state_colour(row.state), &format!("[{}]", letter(row.state)));
+        let mut text = format!("{state} [{}] {}", row.group, clean(row.name.as_str()));
+        if detailed {
+            text += &format!("  {}", clean(&progress(row)));
+        }
+        text + "\n"
+    }
+
+    fn peers(self, peers: &[PeerRow]) -> String {
+        let rate = |rate| format!("{}/s", self.size(rate));
+        let rows = peers.iter().map(|peer| {
+            let percent = format!("{} %", peer.percent);
+            let (down, up) = (rate(peer.down_rate), rate(peer.up_rate));
+            [peer.user.to_string(), peer.address.clone(), percent, down, up, peer.state.clone()]
+        });
+        self.table(["USER", "ADDRESS", "HAS", "DOWN", "UP", "STATE"], rows.collect(), "No peers.")
+    }
+
+    fn shares(self, shares: &[ShareRow]) -> String {
+        let rows = shares.iter().map(|share| {
+            [
+                format!("[{}]", share.group),
+                share.name.to_string(),
+                self.size(share.size),
+                self.size(share.uploaded),
+                share.path.to_string_lossy().into_owned(),
+                share.suspended.as_ref().map_or_else(String::new, |reason| format!("suspended: {reason}")),
+            ]
+        });
+        let head = ["GROUP", "FILE", "SIZE", "UPLOADED", "PATH", ""];
+        self.table(head, rows.collect(), "Nothing is shared: upload_file shares a file.")
+    }
+
+    fn trackers(self, trackers: &[TrackerRow]) -> String {
+        let rows = trackers.iter().map(|row| {
+            let reachable = if row.status.reachable { "reachable" } else { "unreachable" };
+            let current = if row.current { "in use" } else { "-" };
+            let lag = row.status.lag.map_or_else(|| "unknown".to_owned(), lag_text);
+            [row.status.tracker.to_string(), row.address.clone(), reachable.to_owned(), current.to_owned(), lag]
+        });
+        self.table(["NO", "ADDRESS", "STATE", "USE", "SYNC"], rows.collect(), "No trackers.")
+    }
+
+    /// Rows under a heading; `empty` says on a terminal that there are none.
+    fn table<const N: usize>(self, head: [&str; N], rows: Vec<[String; N]>, empty: &str) -> String {
+        let clean_row = |row: [String; N]| row.map(|cell| clean(&cell).into_owned());
+        let rows: Vec<_> = rows.into_iter().map(clean_row).collect();
+        match (self.terminal, rows.is_empty()) {
+            (false, _) => rows.iter().map(|row| row.join("\t").trim_end().to_owned() + "\n").collect(),
+            (true, true) => format!("{empty}\n"),
+            (true, false) => {
+                let text = self.aligned([vec![head.map(str::to_owned)], rows].concat());
+                let (head, rows) = text.split_once('\n').expect("the heading is a line");
+                self.line(Colour::Dim, head) + rows
+            }
+        }
+    }
+
+    fn aligned<const N: usize>(self, rows: Vec<[String; N]>) -> String {
+        let width = |column: usize| rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
+        let widths: [usize; N] = std::array::from_fn(width);
+        let pad = |(cell, width): (String, usize)| format!("{cell}{}", " ".repeat(width - cell.width()));
+        let line = |row: [String; N]| row.into_iter().zip(widths).map(pad).collect::<Vec<_>>().join("  ");
+        rows.into_iter().map(|row| line(row).trim_end().to_owned() + "\n").collect()
+    }
+}
+
+fn state_colour(state: DownloadState) -> Colour {
+    match state {
+        DownloadState::Downloading => Colour::Cyan,
+        DownloadState::Complete => Colour::Green,
+        DownloadState::Paused => Colour::Yellow,
+        DownloadState::Failed => Colour::Red,
+    }
+}
+
+/// How far a download is: `43 %  12.0 MiB/s  4 peers  0:32 left  reason`.
+pub(super) fn progress(row: &DownloadRow) -> String {
+    let mut parts = vec![format!("{} % of {}", percent(row.have, row.size), format_size(row.size))];
+    if row.state == DownloadState::Downloading {
+        parts.push(format!("{}/s", format_size(row.rate)));
+        parts.push(format!("{} peer{}", row.peers, plural(u64::from(row.peers))));
+        parts.extend(row.eta_s.map(|seconds| format!("{} left", format_seconds(seconds))));
+    }
+    parts.extend(row.error.as_ref().map(|failure| failure.message.clone()));
+    parts.join("  ")
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn lag_text(lag: u64) -> String {
+    match lag {
+        0 => "in sync".to_owned(),
+        count => format!("{count} change{} behind", plural(count)),
+    }
+}
+
+/// What was done, for commands whose reply adds nothing to them.
+fn done(command: &Command) -> String {
+    let text = match command {
+        Command::CreateUser { user, .. } => format!("User {user} is registered. Log in with: login {user}"),
+        Command::Logout => "Logged out. Nothing is shared until the next login.".to_owned(),
+        Command::CreateGroup { group } => format!("Group {group} is created, and you own it."),
+        Command::JoinGroup { group } => format!("Asked to join {group}. Its owner decides."),
+        Command::AcceptRequest { group, user } => format!("{user} is a member of {group} now."),
+        Command::RejectRequest { group, user } => format!("The request of {user} to join {group} is rejected."),
+        Command::RemoveMember { group, user } => format!("{user} is no member of {group} any more."),
+        Command::TransferGroup { group, user } => format!("{user} owns {group} now."),
+        Command::PauseDownload { group, file } => format!("Paused [{group}] {file}."),
+        Command::ResumeDownload { group, file } => format!("[{group}] {file} goes on."),
+        Command::CancelDownload { group, file } => format!("Cancelled [{group}] {file}."),
+        Command::StopShare { group, file } => format!("[{group}] {file} is no longer shared from here."),
+        Command::ChangePassword { .. } => "The password is changed.".to_owned(),
+        Command::SetLimit { direction, rate } => {
+            let what = if *direction == Direction::Up { "Uploads" } else { "Downloads" };
+            if rate.0 == 0 { format!("{what} are not limited.") } else { format!("{what} are limited to {rate}.") }
+        }
+        _ => "Done.".to_owned(),
+    };
+    clean(&text).into_owned() + "\n"
+}
+
+fn logged_in(user: &str, resumed: u32, shared: u32, suspended: &[SuspendedShare]) -> String {
+    let mut text = format!("Logged in as {user}.");
+    if shared > 0 {
+        text += &format!(" {shared} file{} shared again.", plural(shared.into()));
+    }
+    if resumed > 0 {
+        text += &format!(" {resumed} download{} going on.", plural(resumed.into()));
+    }
+    text.push('\n');
+    for share in suspended {
+        let line = format!("Not shared: [{}] {}: {}", share.group, share.name, share.reason);
+        text += &format!("{}\n", clean(&line));
+    }
+    text
+}
+
+fn left(outcome: &LeaveOutcome) -> String {
+    match outcome {
+        LeaveOutcome::Withdrawn => "The request to join is withdrawn.\n".to_owned(),
+        LeaveOutcome::Left => "You are no member any more.\n".to_owned(),
+        LeaveOutcome::Passed(user) => format!("You are no member any more. {user} owns the group now.\n"),
+        LeaveOutcome::Dissolved => "You were the last member. The group is dissolved.\n".to_owned(),
+    }
+}
+
+fn uploaded(file: &Uploaded) -> String {
+    format!(
+        "Sharing [{}] {}: {}, {} piece{}, SHA-1 {}\n",
+        file.group,
+        clean(file.name.as_str()),
+        format_size(file.size),
+        file.pieces,
+        plural(file.pieces.into()),
+        file.sha1
+    )
+}
+
+fn verified(pieces: u32, damaged: &[u32]) -> String {
+    if damaged.is_empty() {
+        return format!("All {pieces} piece{} are as they should be.\n", plural(pieces.into()));
+    }
+    let indexes: Vec<_> = damaged.iter().map(u32::to_string).collect();
+    format!("Of {pieces} pieces {} are damaged and fetched again: {}\n", damaged.len(), indexes.join(" "))
+}
+
+/// An event in a sentence; `None` for those that only the client itself needs.
+fn event_text(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Notice(notice) => notice_text(notice)?,
+        Event::DownloadEnded(row) => match &row.error {
+            None => format!("[{}] {} is complete: {}", row.group, row.name, row.path.to_string_lossy()),
+            Some(failure) => format!("[{}] {} failed: {}", row.group, row.name, failure.message),
+        },
+        Event::DownloadStalled(row) => {
+            let reason = row.error.as_ref().map_or("nobody online has what is missing", |failure| &failure.message);
+            format!("[{}] {} waits: {reason}", row.group, row.name)
+        }
+        Event::ShareSuspended(share) => format!("[{}] {} is not shared: {}", share.group, share.name, share.reason),
+        Event::TrackerFound { address } => format!("Connected to tracker {address}."),
+        Event::TrackerLost { address } => format!("Lost tracker {address}; trying the others."),
+        Event::TrackerRefused { address, failure } => format!("Tracker {address} is refused: {}", failure.message),
+        Event::NoTracker => "No tracker answers. Transfers go on; commands wait for one.".to_owned(),
+        Event::Hashing { path, done, total } => {
+            format!("Hashing {}: {} %", path.to_string_lossy(), percent(*done, *total))
+        }
+    })
+}
+
+fn notice_text(notice: &Notice) -> Option<String> {
+    Some(match notice {
+        Notice::JoinRequested { group, user } => format!("{user} asks to join {group}: accept_request {group} {user}"),
+        Notice::RequestAccepted { group } => format!("You are a member of {group} now."),
+        Notice::RequestRejected { group } => format!("Your request to join {group} was rejected."),
+        Notice::MemberRemoved { group, .. } => format!("You were removed from {group}."),
+        Notice::OwnerNow { group } => format!("You own {group} now."),
+        Notice::Renamed { kind, from, to } => {
+            let kind = renamed_kind(*kind);
+            format!("The {kind} {from} is called {to} now: the name was claimed earlier at another tracker.")
+        }
+        Notice::SessionEnded => "Your session has ended (the password was changed): log in again.".to_owned(),
+        Notice::MembershipEnded { .. }
+        | Notice::SwarmChanged { .. }
+        | Notice::DialRequested { .. }
+        | Notice::Trackers(_) => return None,
+    })
+}
