@@ -166,6 +166,11 @@ impl LinkReader {
         }
     }
 
+    /// Bytes of a frame that has yet to arrive whole: while they grow, the other end is there.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next message, in protocols that have no other frames; `None` after the other end's farewell. Cancel-safe.
     pub async fn message<M: DeserializeOwned>(&mut self) -> Result<Option<M>, LinkError> {
         let Some(frame) = self.frame().await? else { return Ok(None) };

@@ -1,6 +1,11 @@
 //! The network seam: byte streams to dial and accept, over TCP or simulated; TLS and frames on top of either.
 
-use std::{future::Future, io, net::SocketAddr, pin::Pin};
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -8,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 mod contract;
 pub mod link;
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 pub mod tcp;
 pub mod tls;
 
@@ -27,6 +32,12 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Listens at `address`; port 0 lets the system choose.
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+
+    /// The address of this machine that faces `address`: what others there may dial when a port is bound to all of them.
+    /// A network that does not know says `Unsupported`.
+    fn facing<'a>(&'a self, _address: &'a str) -> BoxFuture<'a, io::Result<IpAddr>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
 }
 
 /// An open port.

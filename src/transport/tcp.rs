@@ -1,8 +1,11 @@
 //! The real network: TCP through tokio.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, lookup_host};
 
 use super::{BoxFuture, Listener, Stream, Transport};
 
@@ -32,6 +35,17 @@ impl Transport for Tcp {
                 }
             }
             Err(last)
+        })
+    }
+
+    /// Connecting a UDP socket asks the system for its route and sends nothing.
+    fn facing<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<IpAddr>> {
+        Box::pin(async move {
+            let there = lookup_host(address).await?.next().ok_or(io::ErrorKind::NotFound)?;
+            let any: IpAddr = if there.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((any, 0)).await?;
+            socket.connect(there).await?;
+            Ok(socket.local_addr()?.ip())
         })
     }
 }

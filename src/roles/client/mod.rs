@@ -19,7 +19,8 @@ use self::{
 };
 use crate::{
     protocol::{
-        error::Failure,
+        client::SessionInfo,
+        error::{ErrorCode, Failure},
         ids::DeviceKey,
         name::{FileName, GroupName, UserName},
         tracker_info::TrackerAddress,
@@ -80,9 +81,17 @@ struct Core {
     tracker: TrackerLink,
     trackers: Vec<TrackerAddress>,
     device: DeviceKey,
-    address: String,
+    /// Held while a login or logout is under way.
+    session_change: tokio::sync::Mutex<()>,
     events: broadcast::Sender<Event>,
     completions: Mutex<Completions>,
+}
+
+impl Outcome {
+    /// A reply that no tracker had a part in, or an up-to-date one.
+    fn fresh(reply: Reply) -> Self {
+        Self { reply, stale: false }
+    }
 }
 
 impl Client {
@@ -92,8 +101,8 @@ impl Client {
     }
 
     /// `IP:PORT` that others are told to dial.
-    pub fn address(&self) -> &str {
-        &self.core.address
+    pub fn address(&self) -> String {
+        self.core.tracker.address()
     }
 
     /// This device's identity.
@@ -103,7 +112,7 @@ impl Client {
 
     /// Executes one command. Several may be under way at once; a call that is dropped is abandoned, not undone.
     pub async fn execute(&self, command: Command) -> Result<Outcome, Failure> {
-        command::execute(&self.core, command).await
+        command::dispatch::execute(&self.core, command).await
     }
 
     /// What happens without being asked for, from now on.
@@ -123,6 +132,18 @@ impl Client {
 }
 
 impl Core {
+    /// Who is logged in.
+    fn user(&self) -> Option<SessionInfo> {
+        self.tracker.session().borrow().clone()
+    }
+
+    /// Who is logged in; `not_logged_in` when nobody is.
+    fn require_login(&self) -> Result<SessionInfo, Failure> {
+        self.user().ok_or_else(|| {
+            Failure::new(ErrorCode::NotLoggedIn, "Nobody is logged in here. Log in first: login <user>.")
+        })
+    }
+
     fn completions(&self) -> MutexGuard<'_, Completions> {
         self.completions.lock().expect("no holder of the completions panics")
     }

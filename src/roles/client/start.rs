@@ -41,13 +41,20 @@ pub(super) async fn start(env: Environment, config: ClientConfig) -> Result<Core
         dir: Arc::new(resting.dir),
         known: resting.known,
         seen: resting.seen,
-        advertise: config.advertise.clone(),
+        advertise: config.advertise,
         bound,
         events: events.clone(),
     };
     let tracker = TrackerLink::start(&env, setup);
-    let address = config.advertise.unwrap_or_else(|| bound.to_string());
-    Ok(Core { env, tracker, trackers: config.trackers, device, address, events, completions: <_>::default() })
+    Ok(Core {
+        env,
+        tracker,
+        trackers: config.trackers,
+        device,
+        session_change: <_>::default(),
+        events,
+        completions: <_>::default(),
+    })
 }
 
 async fn read_folder(env: &Environment, config: &ClientConfig) -> Result<Resting, Failure> {

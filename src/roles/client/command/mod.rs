@@ -1,7 +1,14 @@
 //! The commands of the contract as values: what a user may say, and what the client replies. Parsing stands in `parse`,
 //! rendering in `output`; in between nothing handles text.
 
+mod account;
+pub(super) mod dispatch;
+mod file;
+mod group;
+mod listing;
 pub mod parse;
+mod request;
+mod setting;
 pub mod table;
 pub(crate) mod words;
 
@@ -349,14 +356,4 @@ pub enum Event {
     NoTracker,
     /// Hashing of a file that is being uploaded or verified; `done == total` ends it.
     Hashing { path: PathBuf, done: u64, total: u64 },
-}
-
-pub(super) async fn execute(
-    _core: &super::Core,
-    _command: Command,
-) -> Result<super::Outcome, crate::protocol::error::Failure> {
-    Err(crate::protocol::error::Failure::new(
-        crate::protocol::error::ErrorCode::NoTracker,
-        "No tracker can be reached.",
-    ))
 }

@@ -1,23 +1,488 @@
-//! The task behind the link.
+//! The task behind the link: the machines wired to the network, in a loop of one screen.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
 
-use super::{Ask, LinkSetup, Shared};
+use super::{
+    Answered, Ask, LinkSetup, Shared,
+    dial::{DialError, Greeted, greet},
+    failover::{Action, Event as Turn, Failover},
+    keeper,
+    live::{Live, Moved, transfer},
+    no_tracker,
+    outbox::{Held, Outbox},
+    silence::Verdict,
+};
 use crate::{
-    protocol::error::{ErrorCode, Failure},
-    roles::environment::Environment,
+    protocol::{
+        client::{Answer, FromTracker, Notice, Presence, RenamedKind, Request, SessionInfo, ToTracker, VERSION},
+        error::Failure,
+        ids::DeviceKey,
+        limits::MAX_ORIGINS,
+        name::UserName,
+        ticket::Signed,
+        version::VersionVector,
+    },
+    roles::{client::command::Event, environment::Environment},
+    store::client::memory,
+    transport::tls::Identity,
 };
 
-pub(super) async fn run(env: Environment, _setup: LinkSetup, _shared: Arc<Shared>, mut asks: mpsc::Receiver<Ask>) {
+/// Pause between two messages about presence: changes in between are told together.
+const PRESENCE_PAUSE: Duration = Duration::from_millis(200);
+/// Results of dials waiting to be taken.
+const DIALS: usize = 16;
+/// When nothing is due.
+const LONG: Duration = Duration::from_hours(1);
+
+type Reply = oneshot::Sender<Result<Answered, Failure>>;
+
+/// A dial that came to an end.
+struct Dialled {
+    place: usize,
+    round: u64,
+    result: Result<Greeted, DialError>,
+}
+
+struct Driver {
+    env: Environment,
+    setup: LinkSetup,
+    identity: Identity,
+    shared: Arc<Shared>,
+    failover: Failover,
+    outbox: Outbox<Reply>,
+    live: Option<Live>,
+    session: Option<Signed>,
+    seen: watch::Sender<VersionVector>,
+    rng: ChaCha20Rng,
+    dialled: mpsc::Sender<Dialled>,
+    /// Numbers the searches; results of an earlier one are void.
+    round: u64,
+    dials: CancellationToken,
+    /// What became of the last dial of each tracker.
+    troubles: Vec<Option<String>>,
+    /// The user was told that a tracker, or every one, was lost.
+    told_lost: bool,
+}
+
+pub(super) async fn run(env: Environment, setup: LinkSetup, shared: Arc<Shared>, mut asks: mpsc::Receiver<Ask>) {
+    let (dialled, mut results) = mpsc::channel(DIALS);
+    let mut driver = Driver::new(env.clone(), setup, Arc::clone(&shared), dialled);
+    env.spawn(keeper::run(env.clone(), Arc::clone(&driver.setup.dir), driver.seen.subscribe()));
+    driver.turn(Turn::Due);
     loop {
+        let wake = driver.wake();
         tokio::select! {
             biased;
-            () = env.shutdown.cancelled() => return,
-            Some(ask) = asks.recv() => {
-                let _ = ask.reply.send(Err(Failure::new(ErrorCode::NoTracker, "No tracker can be reached.")));
+            () = env.shutdown.cancelled() => break,
+            moved = transfer(&mut driver.live) => driver.on_moved(moved),
+            Some(dialled) = results.recv() => driver.on_dialled(dialled).await,
+            Some(ask) = asks.recv(), if driver.outbox.has_room() => driver.on_ask(ask),
+            () = shared.presence_changed.notified() => {}
+            () = sleep_until(wake) => driver.on_time(),
+        }
+        driver.queue_due();
+    }
+    driver.end().await;
+}
+
+impl Driver {
+    fn new(env: Environment, setup: LinkSetup, shared: Arc<Shared>, dialled: mpsc::Sender<Dialled>) -> Self {
+        let count = setup.trackers.len();
+        Self {
+            identity: Identity::new(&setup.identity),
+            failover: Failover::new(count, Instant::now(), env.rng("tracker failover", 0)),
+            outbox: Outbox::default(),
+            live: None,
+            session: None,
+            seen: watch::Sender::new(setup.seen.clone()),
+            rng: env.rng("request nonce", 0),
+            dialled,
+            round: 0,
+            dials: env.shutdown.child_token(),
+            troubles: vec![None; count],
+            told_lost: false,
+            env,
+            setup,
+            shared,
+        }
+    }
+
+    /// Feeds the failover machine and does what it says.
+    fn turn(&mut self, event: Turn) {
+        let mut actions = Vec::new();
+        self.failover.handle(Instant::now(), event, &mut actions);
+        for action in actions {
+            match action {
+                Action::Dial(place) => self.dial(place),
+                Action::AbandonDials => self.abandon_dials(),
+                Action::Exhausted => self.on_exhausted(),
             }
         }
+    }
+
+    fn dial(&self, place: usize) {
+        let (env, identity, shared) = (self.env.clone(), self.identity.clone(), Arc::clone(&self.shared));
+        let (tracker, dialled, round) = (self.setup.trackers[place].clone(), self.dialled.clone(), self.round);
+        let hello =
+            ToTracker::Hello { version: VERSION, session: self.session.clone(), seen: self.seen.borrow().clone() };
+        let abandoned = self.dials.clone();
+        self.env.spawn(async move {
+            let greeted = abandoned.run_until_cancelled(greet(&env, &identity, &shared, &tracker, hello)).await;
+            if let Some(result) = greeted {
+                // The driver is gone only at shutdown.
+                let _ = dialled.send(Dialled { place, round, result }).await;
+            }
+        });
+    }
+
+    fn abandon_dials(&mut self) {
+        self.round += 1;
+        self.dials.cancel();
+        self.dials = self.env.shutdown.child_token();
+    }
+
+    fn on_exhausted(&mut self) {
+        self.told_lost = true;
+        tracing::warn!(trackers = ?self.troubles, "no tracker can be reached");
+        self.tell(Event::NoTracker);
+    }
+
+    async fn on_dialled(&mut self, dialled: Dialled) {
+        if dialled.round != self.round || self.live.is_some() {
+            return;
+        }
+        match dialled.result {
+            Ok(greeted) => self.on_greeted(dialled.place, greeted).await,
+            Err(DialError::Failed(why)) => self.on_dial_failed(dialled.place, why),
+            Err(DialError::Refused(failure)) => self.on_dial_refused(dialled.place, failure),
+        }
+    }
+
+    fn on_dial_failed(&mut self, place: usize, why: String) {
+        tracing::debug!(address = %self.setup.trackers[place].address, why, "a tracker cannot be reached");
+        self.troubles[place] = Some(why);
+        self.turn(Turn::Failed(place));
+        self.want();
+    }
+
+    fn on_dial_refused(&mut self, place: usize, failure: Failure) {
+        if self.troubles[place].replace(failure.message.clone()).as_ref() != Some(&failure.message) {
+            tracing::error!(%failure, "a tracker is refused");
+            let address = self.setup.trackers[place].address.clone();
+            self.tell(Event::TrackerRefused { address, failure });
+        }
+        self.turn(Turn::Refused(place));
+    }
+
+    async fn on_greeted(&mut self, place: usize, mut greeted: Greeted) {
+        if self.session.is_none() && greeted.session.is_some() {
+            // Logged out while this dial was under way: the link still shows the session.
+            return self.turn(Turn::Failed(place));
+        }
+        if std::mem::take(&mut greeted.new_key) {
+            self.remember(place, greeted.device).await;
+        }
+        let now = Instant::now();
+        self.shared.trust().hear(now, greeted.device, greeted.now_ms, std::mem::take(&mut greeted.trackers));
+        self.set_address(&greeted);
+        self.resume_session(greeted.session.take());
+        self.live = Some(Live::new(place, now, greeted));
+        self.turn(Turn::Linked(place));
+        self.troubles[place] = None;
+        let address = self.setup.trackers[place].address.clone();
+        tracing::info!(%address, "linked to a tracker");
+        self.shared.current.send_replace(Some(address.clone()));
+        if std::mem::take(&mut self.told_lost) {
+            self.tell(Event::TrackerFound { address });
+        }
+    }
+
+    /// Keeps the first key that an address showed, durably.
+    async fn remember(&mut self, place: usize, key: DeviceKey) {
+        self.setup.known.insert(self.setup.trackers[place].address.clone(), key);
+        let (disk, dir, known) = (Arc::clone(&self.env.disk), Arc::clone(&self.setup.dir), self.setup.known.clone());
+        let remembered = self.env.offload(move || memory::remember_trackers(&*disk, &dir, &known)).await;
+        if let Err(error) = remembered {
+            tracing::warn!(%error, "cannot remember a tracker's key");
+        }
+    }
+
+    fn set_address(&self, greeted: &Greeted) {
+        if let (None, true, Some(facing)) =
+            (&self.setup.advertise, self.setup.bound.ip().is_unspecified(), greeted.facing)
+        {
+            self.shared.address.send_replace(SocketAddr::new(facing, self.setup.bound.port()).to_string());
+        }
+    }
+
+    fn resume_session(&mut self, honoured: Option<Result<SessionInfo, Failure>>) {
+        match honoured {
+            None => {}
+            Some(Ok(info)) => self.set_session_info(info),
+            Some(Err(failure)) => {
+                tracing::warn!(%failure, "the session is not honoured");
+                self.on_notice(Notice::SessionEnded);
+            }
+        }
+    }
+
+    fn set_session_info(&self, info: SessionInfo) {
+        self.shared.session.send_if_modified(|current| {
+            let changed = current.as_ref() != Some(&info);
+            *current = Some(info);
+            changed
+        });
+    }
+
+    fn end_session(&mut self) {
+        self.session = None;
+        self.shared.tickets.forget_all();
+        self.shared.session.send_if_modified(|current| current.take().is_some());
+    }
+
+    fn on_ask(&mut self, Ask { request, reply }: Ask) {
+        let linked = self.live.is_some();
+        if matches!(request, Request::Logout) {
+            self.end_session();
+            if !linked {
+                // No tracker holds this session open: it dies with its link.
+                let _ = reply.send(Ok(Answered { answer: Answer::Done, stale: false }));
+                return;
+            }
+        }
+        let mut nonce = [0; 16];
+        self.rng.fill_bytes(&mut nonce);
+        self.outbox.ask(Instant::now(), request, nonce, reply);
+        self.want();
+    }
+
+    fn want(&mut self) {
+        if self.live.is_none() && !self.outbox.is_empty() {
+            self.turn(Turn::Wanted);
+        }
+    }
+
+    fn on_moved(&mut self, moved: Moved) {
+        match moved {
+            Moved::Flushed(Ok(())) => {
+                if let Some(live) = &mut self.live {
+                    live.unflushed = false;
+                }
+            }
+            Moved::Message(Ok(Some(message))) => self.on_message(message),
+            Moved::Message(Ok(None)) => self.lose("it said farewell"),
+            Moved::Flushed(Err(error)) | Moved::Message(Err(error)) => self.lose(&error.to_string()),
+        }
+    }
+
+    fn on_message(&mut self, message: FromTracker) {
+        let now = Instant::now();
+        let Some(live) = &mut self.live else { return };
+        live.silence.hear(now);
+        match message {
+            FromTracker::Answer { seq, seen, stale, result } => self.on_answer(seq, &seen, stale, result),
+            FromTracker::Notice(notice) => self.on_notice(notice),
+            FromTracker::Pong { now_ms } => {
+                live.silence.hear_pong(now);
+                self.shared.trust().hear_time(now, live.device, now_ms);
+            }
+            FromTracker::Hello { .. } => self.lose("it said hello twice"),
+        }
+    }
+
+    fn on_answer(&mut self, seq: u64, seen: &VersionVector, stale: bool, result: Result<Answer, Failure>) {
+        self.see(seen);
+        let Some(held) = self.outbox.answered(seq) else { return };
+        if let Ok(Answer::LoggedIn { info, session }) = &result {
+            self.session = Some(session.clone());
+            self.shared.tickets.forget_all();
+            self.set_session_info(info.clone());
+            if let Some(live) = &mut self.live {
+                live.whole_due = true;
+            }
+        }
+        // An asker that has gone away wants no answer.
+        let _ = held.reply.send(result.map(|answer| Answered { answer, stale }));
+    }
+
+    fn see(&self, more: &VersionVector) {
+        self.seen.send_if_modified(|seen| {
+            let mut merged = seen.clone();
+            merged.merge(more);
+            let changed = merged != *seen && merged.len() <= MAX_ORIGINS;
+            if changed {
+                *seen = merged;
+            }
+            changed
+        });
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match &notice {
+            Notice::Trackers(vouched) => {
+                if let Some(live) = &self.live {
+                    self.shared.trust().hear_vouched(live.device, vouched.clone());
+                }
+            }
+            Notice::SessionEnded => self.end_session(),
+            Notice::MemberRemoved { id, .. } => self.shared.tickets.forget(*id),
+            Notice::Renamed { kind: RenamedKind::Account, to, .. } => self.on_renamed(to),
+            _ => {}
+        }
+        if is_for_the_user(&notice) {
+            self.tell(Event::Notice(notice.clone()));
+        }
+        // Without a subscriber a notice concerns nobody.
+        let _ = self.shared.notices.send(notice);
+    }
+
+    fn on_renamed(&self, to: &str) {
+        let Ok(name) = UserName::parse(to) else { return };
+        self.shared.session.send_if_modified(|current| match current {
+            Some(info) if info.name != name => {
+                info.name = name;
+                true
+            }
+            _ => false,
+        });
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        for held in self.outbox.expired(now) {
+            self.give_up(held);
+        }
+        self.turn(Turn::Due);
+        if self.live.is_some() && self.outbox.answer_deadline().is_some_and(|deadline| deadline <= now) {
+            return self.lose("it did not answer in time");
+        }
+        match self.live.as_mut().map(|live| live.judge(now)) {
+            Some(Verdict::Ping) => self.queue(&ToTracker::Ping),
+            Some(Verdict::Gone) => self.lose("it is silent"),
+            Some(Verdict::Fine) | None => {}
+        }
+    }
+
+    fn give_up(&self, held: Held<Reply>) {
+        let address = |place: usize| self.setup.trackers[place].address.as_str();
+        let in_use = self.live.as_ref().map(|live| address(live.place));
+        let tried: Vec<_> = (0..).zip(&self.troubles).map(|(place, why)| (address(place), why.as_deref())).collect();
+        let unknown = held.request.is_write() && held.tries > 0;
+        // An asker that has gone away wants no answer.
+        let _ = held.reply.send(Err(no_tracker(in_use, &tried, unknown)));
+    }
+
+    fn lose(&mut self, why: &str) {
+        let Some(live) = self.live.take() else { return };
+        let address = self.setup.trackers[live.place].address.clone();
+        tracing::warn!(%address, why, "the tracker in use was lost");
+        self.troubles[live.place] = Some(why.to_owned());
+        self.shared.current.send_replace(None);
+        self.outbox.unsend();
+        for held in self.outbox.take(|request| matches!(request, Request::Logout)) {
+            // The session died with its link.
+            let _ = held.reply.send(Ok(Answered { answer: Answer::Done, stale: false }));
+        }
+        self.told_lost = true;
+        self.tell(Event::TrackerLost { address });
+        self.turn(Turn::Lost(live.place));
+        self.want();
+    }
+
+    fn queue(&mut self, message: &ToTracker) {
+        if let Some(live) = &mut self.live {
+            live.queue(Instant::now(), message);
+        }
+    }
+
+    /// Queues all that may go out now: presence first, so that an answer about a swarm knows of it.
+    fn queue_due(&mut self) {
+        let now = Instant::now();
+        self.queue_presence(now);
+        let Some(live) = &mut self.live else { return };
+        while let Some((seq, held)) = self.outbox.send(now) {
+            let (nonce, request) = (held.nonce, held.request.clone());
+            let seen = self.seen.borrow().clone();
+            live.queue(now, &ToTracker::Request { seq, nonce, seen, request });
+        }
+    }
+
+    fn queue_presence(&mut self, now: Instant) {
+        let Some(live) = &mut self.live else { return };
+        if self.session.is_none() || (!live.whole_due && now < live.presence_at) {
+            return;
+        }
+        let address = self.shared.address.borrow().clone();
+        let mut map = self.shared.presence();
+        let whole = std::mem::take(&mut live.whole_due);
+        let messages = if whole { map.whole(&address) } else { map.changes(&address) };
+        drop(map);
+        if !messages.is_empty() {
+            live.presence_at = now + PRESENCE_PAUSE;
+        }
+        for presence in messages {
+            live.queue(now, &ToTracker::Presence(presence));
+        }
+    }
+
+    /// When the next thing is due by itself.
+    fn wake(&self) -> Instant {
+        let live = self.live.as_ref();
+        let presence = live.filter(|_| self.session.is_some() && self.shared.presence().has_changes());
+        let due = [
+            self.failover.deadline(),
+            self.outbox.deadline(),
+            live.and_then(|_| self.outbox.answer_deadline()),
+            live.map(|live| live.silence.deadline()),
+            presence.map(|live| live.presence_at),
+        ];
+        due.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + LONG)
+    }
+
+    /// Takes the presence back and says farewell.
+    async fn end(mut self) {
+        let Some(live) = self.live.take() else { return };
+        let mut writer = live.writer;
+        if self.session.is_some() {
+            let address = self.shared.address.borrow().clone();
+            writer.queue(&ToTracker::Presence(Presence {
+                reset: true,
+                address,
+                serving: Vec::new(),
+                ended: Vec::new(),
+            }));
+        }
+        if let Err(error) = writer.close().await {
+            tracing::debug!(%error, "the farewell to the tracker failed");
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // Without a reader an event concerns nobody.
+        let _ = self.setup.events.send(event);
+    }
+}
+
+/// Whether a notice is meant for a person; the others are for the machines.
+fn is_for_the_user(notice: &Notice) -> bool {
+    match notice {
+        Notice::JoinRequested { .. }
+        | Notice::RequestAccepted { .. }
+        | Notice::RequestRejected { .. }
+        | Notice::MemberRemoved { .. }
+        | Notice::OwnerNow { .. }
+        | Notice::Renamed { .. }
+        | Notice::SessionEnded => true,
+        Notice::MembershipEnded { .. }
+        | Notice::SwarmChanged { .. }
+        | Notice::DialRequested { .. }
+        | Notice::Trackers(_) => false,
     }
 }

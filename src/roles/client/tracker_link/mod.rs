@@ -1,12 +1,18 @@
 //! The tracker in use: one link that fails over by itself, repeats what is unanswered, and lets the client read its own writes.
 //!
 //! [`TrackerLink`] is the handle; behind it one task ([`driver`]) wires three machines to the network: [`failover`] (which
-//! tracker, and when), [`outbox`] (what is asked and unanswered), [`presence`] (what this device serves). [`trust`] knows
-//! the trackers' keys and clocks.
+//! tracker, and when), [`outbox`] (what is asked and unanswered), [`silence`] (whether the tracker is still there),
+//! [`presence`] (what this device serves). [`trust`] knows the trackers' keys and clocks.
 
+mod dial;
 mod driver;
+pub mod failover;
+mod keeper;
+mod live;
+pub mod outbox;
 pub mod presence;
-pub mod tickets;
+pub mod silence;
+mod tickets;
 pub mod trust;
 
 use std::{
@@ -81,6 +87,7 @@ pub struct LinkSetup {
 /// What the handle and the link's task have in common.
 struct Shared {
     asks: mpsc::Sender<Ask>,
+    address: watch::Sender<String>,
     session: watch::Sender<Option<SessionInfo>>,
     current: watch::Sender<Option<String>>,
     notices: broadcast::Sender<Notice>,
@@ -110,6 +117,7 @@ impl TrackerLink {
         setup.known.iter().for_each(|(address, key)| trust.remember(address, *key));
         let shared = Arc::new(Shared {
             asks,
+            address: watch::Sender::new(setup.advertise.clone().unwrap_or_else(|| setup.bound.to_string())),
             session: watch::Sender::new(None),
             current: watch::Sender::new(None),
             notices: broadcast::Sender::new(NOTICES),
@@ -142,6 +150,11 @@ impl TrackerLink {
         self.shared.current.subscribe()
     }
 
+    /// `IP:PORT` that others are told to dial.
+    pub fn address(&self) -> String {
+        self.shared.address.borrow().clone()
+    }
+
     /// What trackers tell without being asked, from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.shared.notices.subscribe()
@@ -160,33 +173,55 @@ impl TrackerLink {
 
     /// Opens a member ticket that `device` (proved by its TLS link) shows for `group`. Needs no tracker.
     pub fn verify_ticket(&self, signed: &Signed, group: GroupId, device: DeviceKey) -> Result<Ticket, Failure> {
-        self.trust().verify(signed, group, device, Instant::now(), self.shared.wall_clock.now_ms())
+        self.shared.trust().verify(signed, group, device, Instant::now(), self.shared.wall_clock.now_ms())
     }
 
     /// This device serves a file, or more of it than before. Trackers hear of it within 200 ms.
     pub fn serve(&self, serving: Serving) {
-        self.presence().serve(serving);
+        self.shared.presence().serve(serving);
         self.shared.presence_changed.notify_one();
     }
 
     /// This device no longer serves a file.
     pub fn end_serving(&self, file: FileId) {
-        self.presence().end(file);
+        self.shared.presence().end(file);
         self.shared.presence_changed.notify_one();
     }
 
     /// How much of `file` this device serves now, in percent.
     pub fn serving(&self, file: FileId) -> Option<u8> {
-        self.presence().percent(file)
+        self.shared.presence().percent(file)
     }
+}
 
+impl Shared {
     fn presence(&self) -> MutexGuard<'_, PresenceMap> {
-        self.shared.presence.lock().expect("no holder of the presence map panics")
+        self.presence.lock().expect("no holder of the presence map panics")
     }
 
     fn trust(&self) -> MutexGuard<'_, Trust> {
-        self.shared.trust.lock().expect("no holder of the trackers' keys panics")
+        self.trust.lock().expect("no holder of the trackers' keys panics")
     }
+}
+
+/// No tracker answered in time. `tried` names every tracker and what became of its last dial.
+fn no_tracker(in_use: Option<&str>, tried: &[(&str, Option<&str>)], may_take_effect: bool) -> Failure {
+    let mut message = if let Some(address) = in_use {
+        format!("The tracker at {address} did not answer in time, nor did another. Try again.")
+    } else {
+        let tried: Vec<_> =
+            tried.iter().map(|(address, why)| format!("{address} ({})", why.unwrap_or("no answer"))).collect();
+        format!(
+            "No tracker can be reached: {}. Check the network and the tracker file; this client goes on trying.",
+            tried.join(", ")
+        )
+    };
+    if may_take_effect {
+        message.push_str(
+            " The command was sent before the link was lost and may still take effect: look before you repeat it.",
+        );
+    }
+    Failure::new(ErrorCode::NoTracker, message)
 }
 
 fn stopping() -> Failure {

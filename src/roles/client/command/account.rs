@@ -1,0 +1,42 @@
+//! `create_user`, `login`, `logout`, `change_password`, `whoami`.
+
+use super::{Reply, dispatch::order};
+use crate::{
+    protocol::{
+        client::{Answer, Password, Request},
+        error::{ErrorCode, Failure},
+        name::UserName,
+    },
+    roles::client::{Core, Outcome, tracker_link::unexpected},
+};
+
+pub(super) async fn create_user(core: &Core, user: UserName, password: Password) -> Result<Outcome, Failure> {
+    order(core, Request::CreateUser { user, password }).await
+}
+
+pub(super) async fn login(core: &Core, user: UserName, password: Password) -> Result<Outcome, Failure> {
+    let _change = core.session_change.lock().await;
+    if let Some(present) = core.user() {
+        let message = format!("{} is logged in here. Log out first: logout.", present.name);
+        return Err(Failure::new(ErrorCode::AlreadyLoggedIn, message));
+    }
+    let answered = core.tracker.request(Request::Login { user, password }).await?;
+    let Answer::LoggedIn { info, .. } = answered.answer else { return Err(unexpected(&answered.answer)) };
+    let reply = Reply::LoggedIn { user: info.name, resumed: 0, shared: 0, suspended: Vec::new() };
+    Ok(Outcome { reply, stale: answered.stale })
+}
+
+pub(super) async fn logout(core: &Core) -> Result<Outcome, Failure> {
+    let _change = core.session_change.lock().await;
+    core.require_login()?;
+    order(core, Request::Logout).await
+}
+
+pub(super) async fn change_password(core: &Core, old: Password, new: Password) -> Result<Outcome, Failure> {
+    order(core, Request::ChangePassword { old, new }).await
+}
+
+pub(super) fn who_am_i(core: &Core) -> Outcome {
+    let user = core.user().map(|info| info.name);
+    Outcome::fresh(Reply::WhoAmI { user, address: core.tracker.address(), device: core.device })
+}
