@@ -33,7 +33,12 @@ pub(super) async fn logout(core: &Core) -> Result<Outcome, Failure> {
 }
 
 pub(super) async fn change_password(core: &Core, old: Password, new: Password) -> Result<Outcome, Failure> {
-    order(core, Request::ChangePassword { old, new }).await
+    let answered = core.tracker.request(Request::ChangePassword { old, new }).await?;
+    match answered.answer {
+        // The session goes on under the new password.
+        Answer::LoggedIn { .. } => Ok(Outcome { reply: Reply::Done, stale: answered.stale }),
+        other => Err(unexpected(&other)),
+    }
 }
 
 pub(super) fn who_am_i(core: &Core) -> Outcome {

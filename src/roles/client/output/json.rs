@@ -99,7 +99,9 @@ fn reply_body(reply: &Reply) -> Value {
         Reply::DownloadStarted { group, name, path, waiting } => json!({
             "group": group.as_str(), "name": name.as_str(), "path": path.to_string_lossy(), "waiting": waiting,
         }),
-        Reply::Downloads { downloads, .. } | Reply::Waited(downloads) => json!({ "downloads": list(downloads, download) }),
+        Reply::Downloads { downloads, .. } | Reply::Waited(downloads) => {
+            json!({ "downloads": list(downloads, download) })
+        }
         Reply::Peers(peers) => json!({ "peers": list(peers, peer) }),
         Reply::Shares(shares) => json!({ "shares": list(shares, share) }),
         Reply::Verified { pieces, damaged } => json!({ "pieces": pieces, "damaged": damaged }),
@@ -159,9 +161,8 @@ fn file_row(file: &FileRow) -> Value {
 }
 
 fn file_detail(file: &FileDetail) -> Value {
-    let holder = |holder: &Holder| {
-        json!({ "user": holder.user.as_str(), "address": holder.address, "percent": holder.percent })
-    };
+    let holder =
+        |holder: &Holder| json!({ "user": holder.user.as_str(), "address": holder.address, "percent": holder.percent });
     json!({
         "name": file.name.as_str(), "size": file.size, "piece_size": crate::protocol::piece::PIECE_SIZE,
         "pieces": file.pieces, "sha1": file.sha1.to_string(), "blake3": file.blake3.to_string(),

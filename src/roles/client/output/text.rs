@@ -6,8 +6,8 @@ use super::{
     super::{
         Outcome,
         command::{
-            Command, Direction, DownloadRow, DownloadState, Event, FileDetail, PeerRow, Reply, ShareRow, SuspendedShare,
-            TrackerRow, Uploaded,
+            Command, Direction, DownloadRow, DownloadState, Event, FileDetail, PeerRow, Reply, ShareRow,
+            SuspendedShare, TrackerRow, Uploaded,
             table::{COMMANDS, Spec},
         },
     },
@@ -70,7 +70,8 @@ impl Renderer for Text {
     }
 
     fn event(&self, event: &Event) -> String {
-        event_text(event).map_or_else(String::new, |text| format!("{} {}\n", self.paint(Colour::Cyan, "*"), clean(&text)))
+        event_text(event)
+            .map_or_else(String::new, |text| format!("{} {}\n", self.paint(Colour::Cyan, "*"), clean(&text)))
     }
 }
 
@@ -107,7 +108,9 @@ impl Text {
     fn reply(self, asked: &Asked<'_>, reply: &Reply) -> String {
         match reply {
             Reply::Done => asked.command.map_or_else(String::new, done),
-            Reply::LoggedIn { user, resumed, shared, suspended } => logged_in(user.as_str(), *resumed, *shared, suspended),
+            Reply::LoggedIn { user, resumed, shared, suspended } => {
+                logged_in(user.as_str(), *resumed, *shared, suspended)
+            }
             Reply::Left(outcome) => left(outcome),
             Reply::Requests(requests) => {
                 let rows = requests.iter().map(|request| [request.user.to_string(), rfc3339(request.since_ms)]);
@@ -118,7 +121,11 @@ impl Text {
                     let standing = standing(group.standing).to_owned();
                     [group.name.to_string(), group.owner.to_string(), group.members.to_string(), standing]
                 });
-                self.table(["GROUP", "OWNER", "MEMBERS", "YOU"], rows.collect(), "No groups yet: create_group makes one.")
+                self.table(
+                    ["GROUP", "OWNER", "MEMBERS", "YOU"],
+                    rows.collect(),
+                    "No groups yet: create_group makes one.",
+                )
             }
             Reply::Members(members) => {
                 let rows = members.iter().map(|member| {
@@ -168,9 +175,10 @@ impl Text {
     }
 
     fn file(self, file: &FileDetail) -> String {
-        let rows = file.holders.iter().map(|holder| {
-            [holder.user.to_string(), holder.address.clone(), format!("{} %", holder.percent)]
-        });
+        let rows = file
+            .holders
+            .iter()
+            .map(|holder| [holder.user.to_string(), holder.address.clone(), format!("{} %", holder.percent)]);
         format!(
             "File:         {}\nSize:         {} bytes ({})\nPieces:       {} of 512 KiB\nSHA-1:        {}\nBLAKE3:       {}\nHash string:  {}\n",
             clean(file.name.as_str()),

@@ -12,6 +12,8 @@ mod live;
 pub mod outbox;
 pub mod presence;
 pub mod silence;
+#[cfg(test)]
+mod tests;
 mod tickets;
 pub mod trust;
 
