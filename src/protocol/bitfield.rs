@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn full_and_empty_have_no_spare_bits() {
         for len in 0..40 {
-            assert_eq!(Bitfield::full(len).present().count() as u32, len);
+            assert_eq!(Bitfield::full(len).present().count(), len as usize);
             assert_eq!(Bitfield::try_from(Wire::from(Bitfield::full(len))), Ok(Bitfield::full(len)));
-            assert_eq!(Bitfield::empty(len).missing().count() as u32, len);
+            assert_eq!(Bitfield::empty(len).missing().count(), len as usize);
         }
     }
 

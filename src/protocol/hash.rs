@@ -110,8 +110,8 @@ mod tests {
     fn the_root_follows_from_the_pieces() {
         let piece = PIECE_SIZE as usize;
         for size in [0, 1, piece - 1, piece, piece + 1, 2 * piece, 3 * piece, 5 * piece + 77, 8 * piece] {
-            let data: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
-            let count = data.chunks(piece).count() as u32;
+            let data: Vec<u8> = (0..=250).cycle().take(size).collect();
+            let count = u32::try_from(data.chunks(piece).count()).unwrap();
             let pieces: Vec<_> = data
                 .chunks(piece)
                 .zip(0..)

@@ -137,7 +137,7 @@ impl TrackerInfo {
 }
 
 fn line_of(bytes: &[u8], error: std::str::Utf8Error) -> usize {
-    1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count()
+    bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count()
 }
 
 /// What was read so far.
