@@ -1,7 +1,10 @@
 //! The client role: commands in, replies and events out; shares, downloads and peers behind them.
 
 pub mod command;
+mod complete;
 pub mod output;
+pub mod prompt;
+pub mod shell;
 mod start;
 pub mod tracker_link;
 
