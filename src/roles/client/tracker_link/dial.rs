@@ -38,7 +38,7 @@ pub(super) struct Greeted {
     pub trackers: Vec<TrackerIdentity>,
     /// Its key was seen for the first time.
     pub new_key: bool,
-    /// The address of this machine that faces it.
+    /// The address of this machine that faces it, where others are to be told that one.
     pub facing: Option<IpAddr>,
 }
 
@@ -94,7 +94,7 @@ async fn exchange_hellos(
     if no != tracker.no {
         tracing::warn!(address = %tracker.address, listed = %tracker.no, says = %no, "the tracker file numbers this tracker differently");
     }
-    let facing = env.transport.facing(&tracker.address).await.ok();
+    let facing = if shared.told_facing { env.transport.facing(&tracker.address).await.ok() } else { None };
     Ok(Greeted { device, reader, writer, now_ms, session, trackers, new_key, facing })
 }
 

@@ -90,6 +90,8 @@ pub struct LinkSetup {
 struct Shared {
     asks: mpsc::Sender<Ask>,
     address: watch::Sender<String>,
+    /// Others are told the address that faces the tracker: the one bound is unspecified, and no other was given.
+    told_facing: bool,
     session: watch::Sender<Option<SessionInfo>>,
     current: watch::Sender<Option<String>>,
     notices: broadcast::Sender<Notice>,
@@ -120,6 +122,7 @@ impl TrackerLink {
         let shared = Arc::new(Shared {
             asks,
             address: watch::Sender::new(setup.advertise.clone().unwrap_or_else(|| setup.bound.to_string())),
+            told_facing: setup.advertise.is_none() && setup.bound.ip().is_unspecified(),
             session: watch::Sender::new(None),
             current: watch::Sender::new(None),
             notices: broadcast::Sender::new(NOTICES),

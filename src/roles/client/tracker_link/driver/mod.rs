@@ -1,5 +1,7 @@
 //! The task behind the link: the machines wired to the network, in a loop of one screen.
 
+mod incoming;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
@@ -14,18 +16,16 @@ use super::{
     dial::{DialError, Greeted, greet},
     failover::{Action, Event as Turn, Failover},
     keeper,
-    live::{Live, Moved, transfer},
+    live::{Live, transfer},
     no_tracker,
     outbox::{Held, Outbox},
     silence::Verdict,
 };
 use crate::{
     protocol::{
-        client::{Answer, FromTracker, Notice, Presence, RenamedKind, Request, SessionInfo, ToTracker, VERSION},
+        client::{Answer, Notice, Presence, Request, ToTracker, VERSION},
         error::Failure,
         ids::DeviceKey,
-        limits::MAX_ORIGINS,
-        name::UserName,
         ticket::Signed,
         version::VersionVector,
     },
@@ -69,6 +69,7 @@ struct Driver {
     troubles: Vec<Option<String>>,
     /// The user was told that a tracker, or every one, was lost.
     told_lost: bool,
+    last_renamed: Option<Notice>,
 }
 
 pub(super) async fn run(env: Environment, setup: LinkSetup, shared: Arc<Shared>, mut asks: mpsc::Receiver<Ask>) {
@@ -102,12 +103,14 @@ impl Driver {
             live: None,
             session: None,
             seen: watch::Sender::new(setup.seen.clone()),
-            rng: env.rng("request nonce", 0),
+            // The time keeps two lives of one process apart, even where both have one seed.
+            rng: env.rng("request nonce", env.wall_clock.now_ms()),
             dialled,
             round: 0,
             dials: env.shutdown.child_token(),
             troubles: vec![None; count],
             told_lost: false,
+            last_renamed: None,
             env,
             setup,
             shared,
@@ -215,36 +218,9 @@ impl Driver {
     }
 
     fn set_address(&self, greeted: &Greeted) {
-        if let (None, true, Some(facing)) =
-            (&self.setup.advertise, self.setup.bound.ip().is_unspecified(), greeted.facing)
-        {
+        if let Some(facing) = greeted.facing {
             self.shared.address.send_replace(SocketAddr::new(facing, self.setup.bound.port()).to_string());
         }
-    }
-
-    fn resume_session(&mut self, honoured: Option<Result<SessionInfo, Failure>>) {
-        match honoured {
-            None => {}
-            Some(Ok(info)) => self.set_session_info(info),
-            Some(Err(failure)) => {
-                tracing::warn!(%failure, "the session is not honoured");
-                self.on_notice(Notice::SessionEnded);
-            }
-        }
-    }
-
-    fn set_session_info(&self, info: SessionInfo) {
-        self.shared.session.send_if_modified(|current| {
-            let changed = current.as_ref() != Some(&info);
-            *current = Some(info);
-            changed
-        });
-    }
-
-    fn end_session(&mut self) {
-        self.session = None;
-        self.shared.tickets.forget_all();
-        self.shared.session.send_if_modified(|current| current.take().is_some());
     }
 
     fn on_ask(&mut self, Ask { request, reply }: Ask) {
@@ -267,91 +243,6 @@ impl Driver {
         if self.live.is_none() && !self.outbox.is_empty() {
             self.turn(Turn::Wanted);
         }
-    }
-
-    fn on_moved(&mut self, moved: Moved) {
-        match moved {
-            Moved::Flushed(Ok(())) => {
-                if let Some(live) = &mut self.live {
-                    live.unflushed = false;
-                }
-            }
-            Moved::Message(Ok(Some(message))) => self.on_message(message),
-            Moved::Message(Ok(None)) => self.lose("it said farewell"),
-            Moved::Flushed(Err(error)) | Moved::Message(Err(error)) => self.lose(&error.to_string()),
-        }
-    }
-
-    fn on_message(&mut self, message: FromTracker) {
-        let now = Instant::now();
-        let Some(live) = &mut self.live else { return };
-        live.silence.hear(now);
-        match message {
-            FromTracker::Answer { seq, seen, stale, result } => self.on_answer(seq, &seen, stale, result),
-            FromTracker::Notice(notice) => self.on_notice(notice),
-            FromTracker::Pong { now_ms } => {
-                live.silence.hear_pong(now);
-                self.shared.trust().hear_time(now, live.device, now_ms);
-            }
-            FromTracker::Hello { .. } => self.lose("it said hello twice"),
-        }
-    }
-
-    fn on_answer(&mut self, seq: u64, seen: &VersionVector, stale: bool, result: Result<Answer, Failure>) {
-        self.see(seen);
-        let Some(held) = self.outbox.answered(seq) else { return };
-        if let Ok(Answer::LoggedIn { info, session }) = &result {
-            self.session = Some(session.clone());
-            self.shared.tickets.forget_all();
-            self.set_session_info(info.clone());
-            if let Some(live) = &mut self.live {
-                live.whole_due = true;
-            }
-        }
-        // An asker that has gone away wants no answer.
-        let _ = held.reply.send(result.map(|answer| Answered { answer, stale }));
-    }
-
-    fn see(&self, more: &VersionVector) {
-        self.seen.send_if_modified(|seen| {
-            let mut merged = seen.clone();
-            merged.merge(more);
-            let changed = merged != *seen && merged.len() <= MAX_ORIGINS;
-            if changed {
-                *seen = merged;
-            }
-            changed
-        });
-    }
-
-    fn on_notice(&mut self, notice: Notice) {
-        match &notice {
-            Notice::Trackers(vouched) => {
-                if let Some(live) = &self.live {
-                    self.shared.trust().hear_vouched(live.device, vouched.clone());
-                }
-            }
-            Notice::SessionEnded => self.end_session(),
-            Notice::MemberRemoved { id, .. } => self.shared.tickets.forget(*id),
-            Notice::Renamed { kind: RenamedKind::Account, to, .. } => self.on_renamed(to),
-            _ => {}
-        }
-        if is_for_the_user(&notice) {
-            self.tell(Event::Notice(notice.clone()));
-        }
-        // Without a subscriber a notice concerns nobody.
-        let _ = self.shared.notices.send(notice);
-    }
-
-    fn on_renamed(&self, to: &str) {
-        let Ok(name) = UserName::parse(to) else { return };
-        self.shared.session.send_if_modified(|current| match current {
-            Some(info) if info.name != name => {
-                info.name = name;
-                true
-            }
-            _ => false,
-        });
     }
 
     fn on_time(&mut self) {
@@ -467,22 +358,5 @@ impl Driver {
     fn tell(&self, event: Event) {
         // Without a reader an event concerns nobody.
         let _ = self.setup.events.send(event);
-    }
-}
-
-/// Whether a notice is meant for a person; the others are for the machines.
-fn is_for_the_user(notice: &Notice) -> bool {
-    match notice {
-        Notice::JoinRequested { .. }
-        | Notice::RequestAccepted { .. }
-        | Notice::RequestRejected { .. }
-        | Notice::MemberRemoved { .. }
-        | Notice::OwnerNow { .. }
-        | Notice::Renamed { .. }
-        | Notice::SessionEnded => true,
-        Notice::MembershipEnded { .. }
-        | Notice::SwarmChanged { .. }
-        | Notice::DialRequested { .. }
-        | Notice::Trackers(_) => false,
     }
 }
