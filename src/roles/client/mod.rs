@@ -4,7 +4,6 @@ pub mod command;
 mod complete;
 pub mod output;
 pub mod prompt;
-pub mod shell;
 mod start;
 pub mod tracker_link;
 
