@@ -7,4 +7,5 @@ pub mod protocol;
 pub mod replica;
 pub mod roles;
 pub mod store;
+pub mod swarm;
 pub mod transport;

@@ -12,7 +12,11 @@ use super::{
 
 /// Candidates for the word that `line` ends in, and the byte where that word begins. `entries` names what is in a folder,
 /// with a `/` behind folders.
-pub(super) fn complete(line: &str, known: &Completions, entries: impl Fn(&Path) -> Vec<String>) -> (usize, Vec<String>) {
+pub(super) fn complete(
+    line: &str,
+    known: &Completions,
+    entries: impl Fn(&Path) -> Vec<String>,
+) -> (usize, Vec<String>) {
     let (before, word) = split_unfinished(line);
     let candidates = match before.split_first() {
         None => COMMANDS.iter().map(|spec| spec.name.to_owned()).collect(),
@@ -86,7 +90,11 @@ mod tests {
             Some("dir/") => vec!["inner.bin".to_owned()],
             _ => Vec::new(),
         };
-        assert_eq!(complete(line, &known, entries), (start, expected.iter().map(|&text| text.to_owned()).collect()), "{line:?}");
+        assert_eq!(
+            complete(line, &known, entries),
+            (start, expected.iter().map(|&text| text.to_owned()).collect()),
+            "{line:?}"
+        );
     }
 
     #[test]

@@ -16,8 +16,9 @@ use std::{
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::{
-    CompletionType, Config, Context, Editor, ExternalPrinter as _, Helper, completion::Completer, config::Configurer as _,
-    error::ReadlineError, highlight::Highlighter, hint::Hinter, history::DefaultHistory, validate::Validator,
+    CompletionType, Config, Context, Editor, ExternalPrinter as _, Helper, completion::Completer,
+    config::Configurer as _, error::ReadlineError, highlight::Highlighter, hint::Hinter, history::DefaultHistory,
+    validate::Validator,
 };
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
@@ -67,10 +68,7 @@ impl Prompt {
     /// Starts the editor. `history` is the file that remembers lines.
     pub fn start(history: PathBuf, colour: bool) -> Result<Self, ReadlineError> {
         let surroundings = Arc::new(Mutex::new(Surroundings::default()));
-        let config = Config::builder()
-            .max_history_size(HISTORY_LINES)?
-            .completion_type(CompletionType::List)
-            .build();
+        let config = Config::builder().max_history_size(HISTORY_LINES)?.completion_type(CompletionType::List).build();
         let mut editor = Editor::<Assistant, DefaultHistory>::with_config(config)?;
         editor.set_color_mode(rustyline::ColorMode::Forced);
         editor.set_helper(Some(Assistant { surroundings: Arc::clone(&surroundings), colour }));
