@@ -1,4 +1,5 @@
 //! The command line: definitions only. Arguments become domain types here, so that nobody validates them again.
+#![expect(clippy::doc_markdown, reason = "clap shows these comments as they are written")]
 
 use std::{net::SocketAddr, path::PathBuf};
 

@@ -68,6 +68,7 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
 
 /// Which ends are terminals, and whether colour is wanted there.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each end is a terminal or not, on its own")]
 pub struct Terminal {
     /// Standard input.
     pub input: bool,
@@ -84,7 +85,7 @@ pub struct Terminal {
 /// When to use colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set
+    /// On a terminal, unless the environment asks for none
     Auto,
     /// Always
     Always,
@@ -94,10 +95,10 @@ pub enum ColorChoice {
 
 impl Terminal {
     /// Looks at the process's own ends.
-    pub fn detect(color: ColorChoice) -> Self {
+    pub fn detect(choice: ColorChoice) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let colour = |is_terminal: bool| match color {
+        let colour = |is_terminal: bool| match choice {
             ColorChoice::Auto => is_terminal && !plain,
             ColorChoice::Always => true,
             ColorChoice::Never => false,
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn lines_end_at_line_feeds_and_long_ones_are_skipped() {
-        let text = [b"one\r\n\n".as_slice(), &[b'x'; MAX_LINE + 5], b"\nlast \xff"].concat();
+        let text = [b"one\r\n\n".as_slice(), &vec![b'x'; MAX_LINE + 5], b"\nlast \xff"].concat();
         let mut reader = text.as_slice();
         let mut read = || read_line(&mut reader).unwrap();
         assert_eq!(read(), Some(Input::Line("one\r".into())));

@@ -3,9 +3,12 @@
 //! Arrows point one way, downward: `roles` wire the seams (`transport`, `store::disk`, clock, randomness) to the pure
 //! machines (`replica`, `swarm`), and everything speaks the vocabulary of `protocol`.
 
+pub mod cli;
+pub mod console;
+pub mod exit;
 pub mod protocol;
 pub mod replica;
 pub mod roles;
 pub mod store;
-pub mod swarm;
+pub mod telemetry;
 pub mod transport;

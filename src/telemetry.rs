@@ -49,9 +49,8 @@ impl LogTarget {
         let Some(path) = file else { return Ok(Self::new(io::stderr())) };
         #[expect(clippy::disallowed_types, reason = "the log is no role's file")]
         let file = std::fs::File::options().create(true).append(true).open(path);
-        let failed = |error| {
-            Failure::new(ErrorCode::Io, format!("The log file {} cannot be written: {error}.", path.display()))
-        };
+        let failed =
+            |error| Failure::new(ErrorCode::Io, format!("The log file {} cannot be written: {error}.", path.display()));
         file.map(Self::new).map_err(failed)
     }
 
@@ -65,6 +64,16 @@ impl LogTarget {
     }
 }
 
+impl Write for LogTarget {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no writer of the log panics").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.lock().expect("no writer of the log panics").flush()
+    }
+}
+
 /// Starts the log of this process.
 pub fn start(filter: LogFilter, format: LogFormat, target: &LogTarget, colour: bool) {
     let registry = tracing_subscriber::registry().with(filter.0);
@@ -75,7 +84,8 @@ fn layer<S>(format: LogFormat, target: &LogTarget, colour: bool) -> Box<dyn trac
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
-    let layer = fmt::layer().with_writer(Arc::clone(&target.0));
+    let target = target.clone();
+    let layer = fmt::layer().with_writer(move || target.clone());
     match format {
         LogFormat::Text => layer.with_ansi(colour).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),

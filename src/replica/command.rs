@@ -160,9 +160,9 @@ fn create_user(catalog: &Catalog, user: &UserName, credential: &Credential) -> R
 
 fn left(catalog: &Catalog, group: &GroupId, owned: bool) -> LeaveOutcome {
     match catalog.owner(group) {
-        None if owned => LeaveOutcome::Dissolved,
+        None => LeaveOutcome::Dissolved,
         Some(heir) if owned => catalog.user_name(&heir).cloned().map_or(LeaveOutcome::Left, LeaveOutcome::Passed),
-        _ => LeaveOutcome::Left,
+        Some(_) => LeaveOutcome::Left,
     }
 }
 

@@ -24,6 +24,3 @@ pub mod user;
 
 pub use catalog::Catalog;
 pub use effect::Effect;
-
-#[cfg(test)]
-mod tests;

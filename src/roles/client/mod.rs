@@ -4,6 +4,7 @@ pub mod command;
 mod complete;
 pub mod output;
 pub mod prompt;
+pub mod shell;
 mod start;
 pub mod tracker_link;
 

@@ -5,7 +5,7 @@
 
 use std::{
     borrow::Cow,
-    io::{self, Read as _, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -161,11 +161,11 @@ fn print_above(editor: &mut Editor<Assistant, DefaultHistory>) -> SyncSender<Str
     spawn(move || {
         let mut printer = printer.ok();
         for message in messages {
-            let printed = match &mut printer {
+            let is_written = match &mut printer {
                 Some(printer) => printer.print(message).is_ok(),
                 None => io::stdout().write_all(message.as_bytes()).is_ok(),
             };
-            if !printed {
+            if !is_written {
                 break;
             }
         }
@@ -291,10 +291,16 @@ impl Drop for Hidden {
 fn read_hidden(label: &str) -> io::Result<Option<Zeroizing<String>>> {
     let hidden = Hidden::start()?;
     write_terminal(label)?;
-    let line = typed_line(io::stdin().lock().bytes());
+    let line = typed_line(std::iter::from_fn(|| typed_byte().transpose()));
     write_terminal("\n")?;
     drop(hidden);
     line
+}
+
+/// The next byte typed; read past every buffer, so that nothing typed ahead is lost to the editor.
+fn typed_byte() -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    Ok((rustix::io::read(io::stdin(), &mut byte)? == 1).then_some(byte[0]))
 }
 
 fn write_terminal(text: &str) -> io::Result<()> {

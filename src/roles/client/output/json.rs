@@ -22,6 +22,8 @@ use crate::{
         client::{GroupInfo, LeaveOutcome, MemberInfo, Notice, PendingRequest, RenamedKind, Standing},
         error::Failure,
         ids::device_key_text,
+        name::{GroupName, UserName},
+        piece::PIECE_SIZE,
     },
     roles::units::percent,
 };
@@ -49,6 +51,10 @@ impl Renderer for Json {
 
     fn farewell(&self, asked: &Asked<'_>) -> String {
         line(json!({ "command": asked.name, "ok": true }), Value::Null)
+    }
+
+    fn stopped(&self, downloads: &[DownloadRow]) -> String {
+        line(json!({ "event": "downloads_stopped" }), json!({ "downloads": list(downloads, download) }))
     }
 
     fn event(&self, event: &Event) -> String {
@@ -106,7 +112,7 @@ fn reply_body(reply: &Reply) -> Value {
         Reply::Shares(shares) => json!({ "shares": list(shares, share) }),
         Reply::Verified { pieces, damaged } => json!({ "pieces": pieces, "damaged": damaged }),
         Reply::WhoAmI { user, address, device } => json!({
-            "user": user.as_ref().map(|user| user.as_str()), "address": address, "device": device_key_text(device),
+            "user": user.as_ref().map(UserName::as_str), "address": address, "device": device_key_text(device),
         }),
         Reply::Trackers(trackers) => json!({ "trackers": list(trackers, tracker) }),
     }
@@ -153,7 +159,7 @@ fn member(member: &MemberInfo) -> Value {
 }
 
 fn file_row(file: &FileRow) -> Value {
-    let shared_by: Vec<_> = file.shared_by.iter().map(|user| user.as_str()).collect();
+    let shared_by: Vec<_> = file.shared_by.iter().map(UserName::as_str).collect();
     json!({
         "name": file.name.as_str(), "size": file.size, "pieces": file.pieces, "sha1": file.sha1.to_string(),
         "seeders": file.seeders, "leechers": file.leechers, "shared_by": shared_by,
@@ -164,7 +170,7 @@ fn file_detail(file: &FileDetail) -> Value {
     let holder =
         |holder: &Holder| json!({ "user": holder.user.as_str(), "address": holder.address, "percent": holder.percent });
     json!({
-        "name": file.name.as_str(), "size": file.size, "piece_size": crate::protocol::piece::PIECE_SIZE,
+        "name": file.name.as_str(), "size": file.size, "piece_size": PIECE_SIZE,
         "pieces": file.pieces, "sha1": file.sha1.to_string(), "blake3": file.blake3.to_string(),
         "hash_string": file.hash_string, "holders": list(&file.holders, holder),
     })
@@ -242,7 +248,7 @@ fn event_body(event: &Event) -> Option<(&'static str, Value)> {
 
 /// A notice that concerns people; the others are for the client itself.
 fn notice_body(notice: &Notice) -> Option<(&'static str, Value)> {
-    let group_only = |group: &crate::protocol::name::GroupName| json!({ "group": group.as_str() });
+    let group_only = |group: &GroupName| json!({ "group": group.as_str() });
     Some(match notice {
         Notice::JoinRequested { group, user } => {
             ("join_requested", json!({ "group": group.as_str(), "user": user.as_str() }))

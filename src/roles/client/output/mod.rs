@@ -2,12 +2,13 @@
 
 pub mod clean;
 pub mod json;
+pub mod printer;
 pub mod progress;
 pub mod text;
 
 use super::{
     Outcome,
-    command::{Command, Event, table::Spec},
+    command::{Command, DownloadRow, Event, table::Spec},
 };
 use crate::protocol::error::Failure;
 
@@ -30,6 +31,9 @@ pub trait Renderer: Send + Sync {
 
     /// The end of the session.
     fn farewell(&self, asked: &Asked<'_>) -> String;
+
+    /// Downloads that stop with this client.
+    fn stopped(&self, downloads: &[DownloadRow]) -> String;
 
     /// Something that happened without being asked for.
     fn event(&self, event: &Event) -> String;

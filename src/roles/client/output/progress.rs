@@ -18,7 +18,7 @@ const NAME_WIDTH: usize = 28;
 /// Bars below the text that a command prints, while it runs.
 pub struct Bars {
     multi: MultiProgress,
-    bars: BTreeMap<String, ProgressBar>,
+    shown: BTreeMap<String, ProgressBar>,
     style: ProgressStyle,
 }
 
@@ -30,7 +30,7 @@ impl Bars {
         let template = format!("{{prefix}} {bar} {{msg}}");
         let style = ProgressStyle::with_template(&template).expect("the template is well formed");
         let style = style.progress_chars("━╸─");
-        Self { multi: MultiProgress::with_draw_target(target), bars: BTreeMap::new(), style }
+        Self { multi: MultiProgress::with_draw_target(target), shown: BTreeMap::new(), style }
     }
 
     /// Whether anybody sees them.
@@ -43,7 +43,7 @@ impl Bars {
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let message = format!("hashing {:3} %", percent(done, total));
         let key = format!("hashing {}", path.display());
-        self.show(&key, &name, (done, total), message);
+        self.show(&key, &name, (done, total), &message);
         if done >= total {
             self.remove(&key);
         }
@@ -54,32 +54,32 @@ impl Bars {
         for row in rows {
             let key = format!("download [{}] {}", row.group, row.name);
             if row.state == DownloadState::Downloading {
-                self.show(&key, row.name.as_str(), (row.have, row.size), progress(row));
+                self.show(&key, row.name.as_str(), (row.have, row.size), &progress(row));
             } else {
                 self.remove(&key);
             }
         }
     }
 
-    fn show(&mut self, key: &str, name: &str, (done, total): (u64, u64), message: String) {
-        let bar = self.bars.entry(key.to_owned()).or_insert_with(|| {
+    fn show(&mut self, key: &str, name: &str, (done, total): (u64, u64), message: &str) {
+        let bar = self.shown.entry(key.to_owned()).or_insert_with(|| {
             let bar = self.multi.add(ProgressBar::new(total).with_style(self.style.clone()));
             bar.with_prefix(fitted(name, NAME_WIDTH))
         });
-        bar.set_message(clean(&message).into_owned());
+        bar.set_message(clean(message).into_owned());
         bar.set_position(done);
     }
 
     fn remove(&mut self, key: &str) {
-        if let Some(bar) = self.bars.remove(key) {
+        if let Some(bar) = self.shown.remove(key) {
             bar.finish_and_clear();
         }
     }
 
     /// Takes all bars away.
     pub fn clear(&mut self) {
-        self.bars.values().for_each(ProgressBar::finish_and_clear);
-        self.bars.clear();
+        self.shown.values().for_each(ProgressBar::finish_and_clear);
+        self.shown.clear();
     }
 
     /// Writes something while no bar is in the way.

@@ -20,6 +20,7 @@ use crate::{
         client::{LeaveOutcome, Notice},
         error::Failure,
         ids::device_key_text,
+        name::UserName,
     },
     roles::units::{format_seconds, format_size, percent},
 };
@@ -61,7 +62,7 @@ impl Renderer for Text {
     fn help(&self, _: &Asked<'_>, topic: Option<&'static Spec>) -> String {
         match topic {
             Some(spec) => self.help_one(spec),
-            None => self.help_all(),
+            None => Self::help_all(),
         }
     }
 
@@ -69,9 +70,14 @@ impl Renderer for Text {
         String::new()
     }
 
+    fn stopped(&self, downloads: &[DownloadRow]) -> String {
+        let count = downloads.len() as u64;
+        let (verb, pronoun) = if count == 1 { ("stops", "goes") } else { ("stop", "go") };
+        self.notice(&format!("{count} download{} {verb} here and {pronoun} on at the next login.", plural(count)))
+    }
+
     fn event(&self, event: &Event) -> String {
-        event_text(event)
-            .map_or_else(String::new, |text| format!("{} {}\n", self.paint(Colour::Cyan, "*"), clean(&text)))
+        event_text(event).map_or_else(String::new, |text| self.notice(&text))
     }
 }
 
@@ -84,6 +90,10 @@ impl Text {
         self.paint(colour, text) + "\n"
     }
 
+    fn notice(self, text: &str) -> String {
+        format!("{} {}\n", self.paint(Colour::Cyan, "*"), clean(text))
+    }
+
     /// `error[code]: what happened and what to do next`
     fn error(self, failure: &Failure) -> String {
         let head = self.paint(Colour::Red, &format!("error[{}]:", failure.code));
@@ -91,16 +101,14 @@ impl Text {
     }
 
     fn help_one(self, spec: &Spec) -> String {
-        let mut text = format!("{}\n    {}\n", self.paint(Colour::Bold, &spec.usage_line()), spec.help);
-        if !spec.details.is_empty() {
-            text += &format!("    {}\n", spec.details);
-        }
-        text
+        let head = self.line(Colour::Bold, &spec.usage_line());
+        let lines = [spec.help, spec.details].into_iter().filter(|line| !line.is_empty());
+        lines.fold(head, |text, line| text + "    " + line + "\n")
     }
 
-    fn help_all(self) -> String {
+    fn help_all() -> String {
         let rows = COMMANDS.iter().map(|spec| [spec.usage_line(), spec.help.to_owned()]);
-        let mut text = self.aligned(rows.collect());
+        let mut text = Self::aligned(rows.collect());
         text += "\nNames and paths with spaces stand in quotes. `help <command>` tells more about one.\n";
         text
     }
@@ -160,7 +168,7 @@ impl Text {
 
     fn files(self, files: &[super::super::command::FileRow]) -> String {
         let rows = files.iter().map(|file| {
-            let shared_by: Vec<_> = file.shared_by.iter().map(|user| user.as_str()).collect();
+            let shared_by: Vec<_> = file.shared_by.iter().map(UserName::as_str).collect();
             [
                 file.name.to_string(),
                 self.size(file.size),
@@ -202,11 +210,8 @@ impl Text {
 
     fn download(self, row: &DownloadRow, detailed: bool) -> String {
         let state = self.paint(state_colour(row.state), &format!("[{}]", letter(row.state)));
-        let mut text = format!("{state} [{}] {}", row.group, clean(row.name.as_str()));
-        if detailed {
-            text += &format!("  {}", clean(&progress(row)));
-        }
-        text + "\n"
+        let detail = if detailed { format!("  {}", clean(&progress(row))) } else { String::new() };
+        format!("{state} [{}] {}{detail}\n", row.group, clean(row.name.as_str()))
     }
 
     fn peers(self, peers: &[PeerRow]) -> String {
@@ -252,14 +257,14 @@ impl Text {
             (false, _) => rows.iter().map(|row| row.join("\t").trim_end().to_owned() + "\n").collect(),
             (true, true) => format!("{empty}\n"),
             (true, false) => {
-                let text = self.aligned([vec![head.map(str::to_owned)], rows].concat());
+                let text = Self::aligned([vec![head.map(str::to_owned)], rows].concat());
                 let (head, rows) = text.split_once('\n').expect("the heading is a line");
                 self.line(Colour::Dim, head) + rows
             }
         }
     }
 
-    fn aligned<const N: usize>(self, rows: Vec<[String; N]>) -> String {
+    fn aligned<const N: usize>(rows: Vec<[String; N]>) -> String {
         let width = |column: usize| rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
         let widths: [usize; N] = std::array::from_fn(width);
         let pad = |(cell, width): (String, usize)| format!("{cell}{}", " ".repeat(width - cell.width()));
@@ -326,19 +331,16 @@ fn done(command: &Command) -> String {
 }
 
 fn logged_in(user: &str, resumed: u32, shared: u32, suspended: &[SuspendedShare]) -> String {
-    let mut text = format!("Logged in as {user}.");
+    let mut parts = vec![format!("Logged in as {user}.")];
     if shared > 0 {
-        text += &format!(" {shared} file{} shared again.", plural(shared.into()));
+        parts.push(format!("{shared} file{} shared again.", plural(shared.into())));
     }
     if resumed > 0 {
-        text += &format!(" {resumed} download{} going on.", plural(resumed.into()));
+        parts.push(format!("{resumed} download{} going on.", plural(resumed.into())));
     }
-    text.push('\n');
-    for share in suspended {
-        let line = format!("Not shared: [{}] {}: {}", share.group, share.name, share.reason);
-        text += &format!("{}\n", clean(&line));
-    }
-    text
+    let lost = |share: &SuspendedShare| format!("Not shared: [{}] {}: {}", share.group, share.name, share.reason);
+    let lost = suspended.iter().map(|share| format!("\n{}", clean(&lost(share))));
+    parts.join(" ") + &lost.collect::<String>() + "\n"
 }
 
 fn left(outcome: &LeaveOutcome) -> String {
