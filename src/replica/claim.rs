@@ -200,3 +200,46 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
         candidates.find(free).unwrap_or_else(|| name.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::ids::FileId;
+
+    const NAMES: [&str; 5] = ["a", "a~1", "a~1.1", "a~1~1", "b"];
+
+    fn claim() -> impl Strategy<Value = Option<Claim<FileName>>> {
+        let long = prop_oneof![4 => Just(None), 1 => (253usize..=255).prop_map(Some)];
+        let claim = (0usize..NAMES.len(), long, 0u64..4, 1u16..3).prop_map(|(name, long, wall_ms, no)| {
+            let name = long.map_or_else(|| NAMES[name].to_owned(), |length| "x".repeat(length));
+            let at = Timestamp { wall_ms, logical: 0 };
+            Claim { name: FileName::parse(&name).unwrap(), at, taken_by: TrackerNo(no) }
+        });
+        prop::option::weighted(0.8, claim)
+    }
+
+    proptest! {
+        #[test]
+        fn names_follow_from_the_live_claims_alone(history in prop::collection::vec((0u8..8, claim()), 0..40)) {
+            let mut claims = Claims::default();
+            let mut called = BTreeMap::new();
+            for (id, claim) in &history {
+                for renamed in claims.set(FileId([*id; 32]), claim.clone()) {
+                    prop_assert_eq!(called.remove(&renamed.id), renamed.from);
+                    called.extend(renamed.to.map(|to| (renamed.id, to)));
+                }
+            }
+            let last: BTreeMap<_, _> = history.into_iter().collect();
+            let mut fresh = Claims::default();
+            for (id, claim) in last.iter().rev() {
+                fresh.set(FileId([*id; 32]), claim.clone());
+            }
+            prop_assert_eq!(&claims.names, &fresh.names);
+            prop_assert_eq!(&claims.names, &called);
+            prop_assert_eq!(claims.holders.len(), last.values().flatten().count());
+            prop_assert!(claims.holders.iter().all(|(name, id)| claims.names[id] == *name));
+        }
+    }
+}

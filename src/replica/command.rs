@@ -2,17 +2,18 @@
 
 use super::{
     catalog::{Catalog, Done},
+    group::Group,
     permission,
 };
 use crate::protocol::{
     client::{Answer, LeaveOutcome, Standing},
     error::{ErrorCode, Failure},
-    ids::{DeviceKey, FileId, GroupId, RequestId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, MembershipId, RequestId, ShareId, UserId},
     limits::MAX_SHARES,
     manifest::ManifestHeader,
     name::{GroupName, UserName},
     record::{ChangeBody, Credential, EndReason},
-    version::{Timestamp, VersionVector},
+    version::{Dot, Timestamp, VersionVector},
 };
 
 /// A write, as the catalog sees it: passwords are checked and hashed by the role beforehand.
@@ -276,14 +277,7 @@ impl Writer<'_> {
         }
     }
 
-    fn end(
-        &self,
-        group: GroupId,
-        user: UserId,
-        reason: EndReason,
-        rests_on: Vec<crate::protocol::version::Dot>,
-        after: Timestamp,
-    ) -> Decision {
+    fn end(&self, group: GroupId, user: UserId, reason: EndReason, rests_on: Vec<Dot>, after: Timestamp) -> Decision {
         let past = self.past();
         append(ChangeBody::MembershipEnded { group, user, by: self.user, reason, past, rests_on }, after)
     }
@@ -293,8 +287,8 @@ impl Writer<'_> {
     }
 
     /// What the present owner's decisions rest on.
-    fn ownership(&self, group: &GroupId) -> Result<(Timestamp, Vec<crate::protocol::version::Dot>), Failure> {
-        let ownership = self.catalog.groups.get(group).and_then(super::group::Group::ownership);
+    fn ownership(&self, group: &GroupId) -> Result<(Timestamp, Vec<Dot>), Failure> {
+        let ownership = self.catalog.groups.get(group).and_then(Group::ownership);
         ownership.ok_or_else(|| stale("This tracker has yet to hear how the group began."))
     }
 
@@ -318,11 +312,7 @@ impl Writer<'_> {
         Ok(append(body, after.max(at)))
     }
 
-    fn request(
-        &self,
-        group: GroupId,
-        user: UserId,
-    ) -> Option<(crate::protocol::ids::MembershipId, Timestamp, crate::protocol::version::Dot)> {
+    fn request(&self, group: GroupId, user: UserId) -> Option<(MembershipId, Timestamp, Dot)> {
         self.catalog.groups.get(&group)?.request(&user)
     }
 

@@ -1,9 +1,9 @@
 //! What the catalog answers. Names are those of now; presence is filled in by the role.
 
-use super::{catalog::Catalog, membership::Membership};
+use super::{catalog::Catalog, claim::Claims, group::Group, membership::Membership, share::Begun};
 use crate::protocol::{
     client::{FileInfo, GroupInfo, PendingRequest, Standing},
-    ids::{DeviceKey, FileId, GroupId, ManifestId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, ShareId, UserId},
     limits::LISTING_PAGE,
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
@@ -102,13 +102,13 @@ impl Catalog {
     }
 
     /// Whether that very membership of the user lives.
-    pub fn is_member(&self, group: &GroupId, membership: &crate::protocol::ids::MembershipId, user: &UserId) -> bool {
+    pub fn is_member(&self, group: &GroupId, membership: &MembershipId, user: &UserId) -> bool {
         self.groups.get(group).is_some_and(|group| group.is_member(membership, user))
     }
 
     /// Members of a group, the owner included: whom to tell of its swarms.
     pub fn members_of(&self, group: &GroupId) -> impl Iterator<Item = UserId> + '_ {
-        self.groups.get(group).into_iter().flat_map(super::group::Group::members)
+        self.groups.get(group).into_iter().flat_map(Group::members)
     }
 
     /// A live group, with the standing of `caller`.
@@ -130,7 +130,7 @@ impl Catalog {
 
     /// Pending requests, oldest first.
     pub fn list_requests(&self, group: &GroupId, skip: usize) -> Page<PendingRequest> {
-        let pending = self.groups.get(group).into_iter().flat_map(super::group::Group::pending);
+        let pending = self.groups.get(group).into_iter().flat_map(Group::pending);
         let mut pending: Vec<_> = pending.map(|(user, since)| (since, user)).collect();
         pending.sort_unstable();
         let named = pending.into_iter().filter_map(|(since, user)| {
@@ -192,7 +192,7 @@ impl Catalog {
 
     /// Listed files of a group by name.
     pub fn list_files(&self, group: &GroupId, skip: usize) -> Page<FileInfo> {
-        let files = self.shares.names(group).into_iter().flat_map(super::claim::Claims::iter);
+        let files = self.shares.names(group).into_iter().flat_map(Claims::iter);
         page(files.filter_map(|(_, file)| self.file_info(group, &file)), skip)
     }
 
@@ -217,7 +217,7 @@ impl Catalog {
     }
 }
 
-impl super::share::Begun {
+impl Begun {
     fn shared(&self, share: ShareId) -> SharedFile {
         SharedFile { share, group: self.group, file: self.file, user: self.user, device: self.device }
     }
