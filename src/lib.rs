@@ -10,5 +10,6 @@ pub mod protocol;
 pub mod replica;
 pub mod roles;
 pub mod store;
+pub mod swarm;
 pub mod telemetry;
 pub mod transport;

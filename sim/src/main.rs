@@ -1,1 +1,153 @@
-fn main() {}
+//! The roles of p2p, unchanged, inside a simulated network, disk and clock: from a seed, to an identical trace.
+
+mod clock;
+mod cluster;
+#[cfg(test)]
+mod contract;
+mod disk;
+mod net;
+mod scenario;
+mod trace;
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+#[cfg(test)]
+use p2p::protocol;
+
+use self::scenario::{ALL, Run, Scenario};
+
+/// Lines of the trace shown when a run fails.
+const LAST_LINES: usize = 40;
+
+/// Runs p2p in a simulated world.
+#[derive(Parser)]
+#[command(name = "cargo sim", bin_name = "cargo sim")]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Run scenarios.
+    Run {
+        #[command(flatten)]
+        what: What,
+        /// Seeds to try, one after the other.
+        #[arg(long, default_value_t = 1)]
+        seeds: u64,
+        /// Show events as they happen, chosen as in `RUST_LOG` (`info`, `p2p=debug`).
+        #[arg(long, value_name = "FILTER")]
+        trace: Option<String>,
+        /// Keep the whole trace in a file.
+        #[arg(long, value_name = "FILE")]
+        keep: Option<PathBuf>,
+    },
+    /// Run a seed twice and compare the traces byte for byte.
+    Meta(What),
+    /// List the scenarios.
+    List,
+}
+
+#[derive(clap::Args)]
+struct What {
+    /// One scenario; all of them when left out.
+    #[arg(long)]
+    scenario: Option<String>,
+    /// The seed, or the first of several.
+    #[arg(long, env = "SIM_SEED", default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().action.execute() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+impl Action {
+    /// Whether all went well.
+    fn execute(self) -> io::Result<bool> {
+        match self {
+            Self::List => list(),
+            Self::Meta(what) => what.scenarios()?.into_iter().map(|scenario| meta(scenario, what.seed)).all_well(),
+            Self::Run { what, seeds, trace, keep } => {
+                let scenarios = what.scenarios()?;
+                let each = scenarios.into_iter().flat_map(|scenario| {
+                    (what.seed..what.seed.saturating_add(seeds)).map(move |seed| (scenario, seed))
+                });
+                each.map(|(scenario, seed)| {
+                    let run = scenario.run(seed, trace.as_deref(), trace.is_some());
+                    keep.as_ref().map_or(Ok(()), |path| std::fs::write(path, &run.trace))?;
+                    report(scenario, seed, &run)
+                })
+                .all_well()
+            }
+        }
+    }
+}
+
+impl What {
+    fn scenarios(&self) -> io::Result<Vec<&'static Scenario>> {
+        let Some(name) = &self.scenario else { return Ok(ALL.iter().collect()) };
+        let unknown = || io::Error::other(format!("there is no scenario {name}; `cargo sim list` shows all"));
+        Ok(vec![Scenario::named(name).ok_or_else(unknown)?])
+    }
+}
+
+/// Everything is tried, even after a failure.
+trait AllWell: Iterator<Item = io::Result<bool>> + Sized {
+    fn all_well(mut self) -> io::Result<bool> {
+        self.try_fold(true, |well, next| Ok(next? && well))
+    }
+}
+
+impl<I: Iterator<Item = io::Result<bool>>> AllWell for I {}
+
+fn list() -> io::Result<bool> {
+    for scenario in ALL {
+        writeln!(io::stdout(), "{:<12}{}", scenario.name, scenario.about)?;
+    }
+    Ok(true)
+}
+
+fn report(scenario: &Scenario, seed: u64, run: &Run) -> io::Result<bool> {
+    let mut out = io::stdout();
+    let Some(failure) = &run.failure else {
+        writeln!(out, "{} seed {seed}: ok, {} events", scenario.name, run.trace.lines().count())?;
+        return Ok(true);
+    };
+    let lines: Vec<&str> = run.trace.lines().collect();
+    for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out, "{} seed {seed}: FAILED: {failure}", scenario.name)?;
+    writeln!(out, "replay: cargo sim run --scenario {} --seed {seed} --trace info", scenario.name)?;
+    Ok(false)
+}
+
+fn meta(scenario: &Scenario, seed: u64) -> io::Result<bool> {
+    let (one, two) = (scenario.run(seed, None, false), scenario.run(seed, None, false));
+    let Some((line, one, two)) = trace::first_difference(&one.trace, &two.trace) else {
+        writeln!(
+            io::stdout(),
+            "{} seed {seed}: same trace twice, {} events",
+            scenario.name,
+            one.trace.lines().count()
+        )?;
+        return Ok(true);
+    };
+    writeln!(io::stdout(), "{} seed {seed}: FAILED: the traces part at event {line}\n  {one}\n  {two}", scenario.name)?;
+    Ok(false)
+}

@@ -99,6 +99,22 @@ impl Bitfield {
         true
     }
 
+    /// The first piece at or after `from` that is in both sets.
+    pub fn first_shared(&self, other: &Self, from: PieceIndex) -> Option<PieceIndex> {
+        let start = from.0 / 8;
+        let shared = |index: usize| match (self.bits.get(index), other.bits.get(index)) {
+            (Some(mine), Some(theirs)) => mine & theirs,
+            _ => 0,
+        };
+        let head = shared(start as usize) & (0xff >> (from.0 % 8));
+        if head != 0 {
+            return Some(PieceIndex(start * 8 + head.leading_zeros()));
+        }
+        let rest = start + 1..u32::try_from(self.bits.len()).unwrap_or(u32::MAX);
+        let byte = rest.into_iter().find(|index| shared(*index as usize) != 0)?;
+        Some(PieceIndex(byte * 8 + shared(byte as usize).leading_zeros()))
+    }
+
     /// The pieces that are there, ascending.
     pub fn present(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         (0..self.len).map(PieceIndex).filter(|piece| self.has(*piece))
@@ -144,6 +160,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn first_shared_finds_what_a_walk_finds(
+            mine in prop::collection::btree_set(0u32..70, 0..20),
+            theirs in prop::collection::btree_set(0u32..70, 0..20),
+            from in 0u32..80,
+        ) {
+            let field = |set: &BTreeSet<u32>| {
+                let mut field = Bitfield::empty(70);
+                set.iter().for_each(|piece| { field.insert(PieceIndex(*piece)); });
+                field
+            };
+            let walked = mine.intersection(&theirs).find(|piece| **piece >= from).copied().map(PieceIndex);
+            prop_assert_eq!(field(&mine).first_shared(&field(&theirs), PieceIndex(from)), walked);
+        }
+
         #[test]
         fn behaves_as_a_set(len in 0u32..100, changes in prop::collection::vec((0u32..110, any::<bool>()), 0..200)) {
             let mut field = Bitfield::empty(len);

@@ -172,7 +172,7 @@ impl Catalog {
                 out.push(Effect::GroupRenamed { group: id, from, to });
             }
         }
-        let shares = self.count_group(id, &before, change);
+        let shares = self.count_group(id, &before);
         self.note_standings(id, &before, out);
         for share in shares {
             self.refresh_share(share, out);
@@ -180,11 +180,11 @@ impl Catalog {
     }
 
     /// Counts what the group's derivation changed; returns the shares under memberships it touched.
-    fn count_group(&mut self, id: GroupId, before: &Before, change: &Change) -> Vec<ShareId> {
+    fn count_group(&mut self, id: GroupId, before: &Before) -> Vec<ShareId> {
         let group = &self.groups[&id];
-        let users = before.standings.keys().copied().chain(concerned_user(&change.body));
+        let users = before.standings.keys();
         let ids: BTreeSet<MembershipId> =
-            users.filter_map(|user| group.by_user.get(&user)).flatten().chain(before.states.keys()).copied().collect();
+            users.filter_map(|user| group.by_user.get(user)).flatten().chain(before.states.keys()).copied().collect();
         let owner = group.owner_membership();
         let turned: Vec<_> = ids
             .into_iter()
@@ -227,7 +227,9 @@ impl Catalog {
                 (Standing::None, Standing::Requested) => {
                     out.extend(group.owner().map(|owner| Effect::JoinRequested { group: id, user, owner }));
                 }
-                (Standing::Requested, Standing::Member) => out.push(Effect::RequestAccepted { group: id, user }),
+                (Standing::None | Standing::Requested, Standing::Member) => {
+                    out.push(Effect::RequestAccepted { group: id, user });
+                }
                 (Standing::Requested, Standing::None) if reason == Some(EndReason::Rejected) => {
                     out.push(Effect::RequestRejected { group: id, user });
                 }
@@ -336,13 +338,5 @@ trait Distinct<T> {
 impl<T: PartialEq> Distinct<T> for (Option<T>, Option<T>) {
     fn distinct(self) -> (Option<T>, Option<T>) {
         if self.0 == self.1 { (None, None) } else { self }
-    }
-}
-
-fn concerned_user(body: &ChangeBody) -> Option<UserId> {
-    match body {
-        ChangeBody::GroupCreated { owner, .. } => Some(*owner),
-        ChangeBody::MembershipRequested { user, .. } | ChangeBody::MembershipEnded { user, .. } => Some(*user),
-        _ => None,
     }
 }

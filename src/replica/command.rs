@@ -161,9 +161,9 @@ fn create_user(catalog: &Catalog, user: &UserName, credential: &Credential) -> R
 
 fn left(catalog: &Catalog, group: &GroupId, owned: bool) -> LeaveOutcome {
     match catalog.owner(group) {
-        None => LeaveOutcome::Dissolved,
+        None if owned => LeaveOutcome::Dissolved,
         Some(heir) if owned => catalog.user_name(&heir).cloned().map_or(LeaveOutcome::Left, LeaveOutcome::Passed),
-        Some(_) => LeaveOutcome::Left,
+        _ => LeaveOutcome::Left,
     }
 }
 

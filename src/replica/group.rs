@@ -95,12 +95,13 @@ pub(super) struct Before {
 impl Group {
     /// Merges a change that concerns this group's members; returns how those it touched stood before.
     pub(super) fn apply(&mut self, id: GroupId, change: &Change) -> Before {
-        let (concerned, all) = self.concerned(change);
-        let before = self.before((!all).then_some(&concerned));
+        let (mut touched, all) = self.concerned(change);
+        if all {
+            touched.extend(self.by_user.keys());
+        }
+        let before = self.before(&touched);
         self.merge(id, change);
-        self.judge((!all).then_some(&concerned));
-        let touched: Vec<UserId> =
-            if all { self.by_user.keys().copied().collect() } else { concerned.into_iter().collect() };
+        self.judge((!all).then_some(&touched));
         for user in touched {
             self.derive_user(user);
         }
@@ -117,17 +118,14 @@ impl Group {
             }
             ChangeBody::MembershipAccepted { membership, .. } => of(membership).into_iter().collect(),
             ChangeBody::MembershipEnded { user, .. } => BTreeSet::from([*user]),
+            ChangeBody::GroupCreated { owner, .. } => return (BTreeSet::from([*owner]), true),
             _ => return (BTreeSet::new(), true),
         };
         let all = !users.is_disjoint(&self.authors);
         (users, all)
     }
 
-    fn before(&self, users: Option<&BTreeSet<UserId>>) -> Before {
-        let users: Vec<UserId> = match users {
-            Some(users) => users.iter().copied().collect(),
-            None => self.by_user.keys().copied().collect(),
-        };
+    fn before(&self, users: &BTreeSet<UserId>) -> Before {
         let ids = users.iter().filter_map(|user| self.by_user.get(user)).flatten();
         Before {
             owner: self.owner(),

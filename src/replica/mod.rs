@@ -24,3 +24,6 @@ pub mod user;
 
 pub use catalog::Catalog;
 pub use effect::Effect;
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use super::{
     group::{Group, Transfer},
-    membership::Accept,
+    membership::{Accept, End},
 };
 use crate::protocol::{
     ids::{MembershipId, RequestId, UserId},
@@ -51,7 +51,6 @@ impl Group {
 
     /// The changes to judge, causes before what rests on them.
     fn uses(&self, users: Option<&BTreeSet<UserId>>) -> Vec<(Timestamp, Dot, Use)> {
-        let concerned = |user: &UserId| users.is_none_or(|users| users.contains(user));
         let mut out = Vec::new();
         let ids: BTreeSet<MembershipId> = match users {
             None => self.instances.keys().copied().collect(),
@@ -61,7 +60,11 @@ impl Group {
             let accepts = self.instances[&id].accepts.iter().enumerate();
             out.extend(accepts.map(|(index, accept)| (accept.at, accept.dot, Use::Accept(id, index))));
         }
-        for (user, ends) in self.ends.iter().filter(|(user, _)| concerned(user)) {
+        let ends: Vec<(&UserId, &Vec<End>)> = match users {
+            None => self.ends.iter().collect(),
+            Some(users) => users.iter().filter_map(|user| self.ends.get_key_value(user)).collect(),
+        };
+        for (user, ends) in ends {
             out.extend(ends.iter().enumerate().map(|(index, end)| (end.at, end.dot, Use::End(*user, index))));
         }
         for (request, transfer) in self.transfers.iter().filter(|_| users.is_none()) {
@@ -104,19 +107,19 @@ impl Group {
             && self.tenure(transfer.by, one.at, &one.rests_on).is_some()
     }
 
-    /// The ownership of `by` at `at` by the changes named in `rests_on` alone.
+    /// The ownership of `by` at `at` by the changes named in `rests_on` alone: of the root while no named end covers it,
+    /// then of a member it passed to.
     fn tenure(&self, by: UserId, at: Timestamp, rests_on: &[Dot]) -> Option<Tenure> {
-        let (root_at, instance, owner) = self.root_among(at, rests_on)?;
-        if owner == by {
-            return Some(Tenure { at: root_at, instance });
+        let (root_at, root, owner) = self.root_among(at, rests_on)?;
+        let mut ends = self.ends.get(&owner).into_iter().flatten();
+        let holder = self.instances.get(&root)?;
+        let over = ends.any(|end| end.at < at && rests_on.contains(&end.dot) && holder.is_covered(end));
+        if !over {
+            return (owner == by).then_some(Tenure { at: root_at, instance: root });
         }
-        let ended = self.instances.get(&instance)?;
-        let ends = self.ends.get(&owner)?.iter();
-        let mut named = ends.filter(|end| end.at < at && rests_on.contains(&end.dot) && ended.is_covered(end));
-        named.next()?;
         let mut own = self.by_user.get(&by)?.iter().filter(|id| {
             let instance = &self.instances[id];
-            instance.user() == Some(by) && instance.is_accepted_by(rests_on, at)
+            **id != root && instance.user() == Some(by) && instance.is_accepted_by(rests_on, at)
         });
         own.next().map(|&instance| Tenure { at: root_at, instance })
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
 use super::{
-    Listener, Transport,
+    Transport,
     link::{Link, LinkError, LinkReader, LinkWriter, accept, dial},
     tls::{Identity, Protocol},
 };
@@ -122,7 +122,7 @@ async fn a_frame_of_another_protocol_is_refused(transport: &dyn Transport) {
 }
 
 async fn rubbish_is_no_handshake(transport: &dyn Transport) {
-    let listener: Box<dyn Listener> = transport.listen(ANY).await.unwrap();
+    let listener = transport.listen(ANY).await.unwrap();
     let address = listener.local_address().unwrap().to_string();
     let two = identity(2);
     let accepting = async { accept(listener.accept().await.unwrap().0, &two).await };

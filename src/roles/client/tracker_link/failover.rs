@@ -224,7 +224,7 @@ mod tests {
         let first = dialled(&step(&mut machine, now, Event::Due)).unwrap();
         assert_eq!(step(&mut machine, now, Event::Linked(first)), [Action::AbandonDials]);
         assert_eq!(machine.deadline(), None);
-        let later = now + Duration::from_secs(60);
+        let later = now + Duration::from_mins(1);
         assert_eq!(step(&mut machine, later, Event::Lost(first)), [Action::Dial(1 - first)]);
     }
 

@@ -1,0 +1,207 @@
+//! Hosts that run the roles, and the faults that befall them.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use p2p::roles::environment::{Environment, Offload};
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+use turmoil::{Builder, Sim};
+
+use crate::{
+    clock::{BEGIN_MS, SimClock},
+    disk::{Crash, SimDisk},
+    net::SimNetwork,
+};
+
+/// Room on every disk, in bytes.
+const DISK_BYTES: u64 = 1 << 30;
+/// A run that simulates longer is wedged.
+const LONGEST: Duration = Duration::from_mins(20);
+/// Time in one step of the simulation: nothing happens in between.
+const TICK: Duration = Duration::from_millis(1);
+/// Segments under way on one connection and direction.
+const SEGMENTS: usize = 64;
+
+/// What a host or a script ends with.
+pub(crate) type Outcome = turmoil::Result;
+
+/// A simulation being put together.
+pub(crate) struct Cluster {
+    sim: Sim<'static>,
+    seed: u64,
+    hosts: BTreeMap<&'static str, Host>,
+    faults: Faults,
+}
+
+/// One machine: what stays of it from life to life.
+#[derive(Clone)]
+pub(crate) struct Host {
+    ip: IpAddr,
+    disk: SimDisk,
+    skew_ms: i64,
+    seed: u64,
+    number: u64,
+    lives: Arc<AtomicU64>,
+}
+
+impl Cluster {
+    /// No hosts yet; `seed` decides everything that is left to chance.
+    pub(crate) fn new(seed: u64) -> Self {
+        let sim = Builder::new()
+            .rng_seed(seed)
+            .epoch(SystemTime::UNIX_EPOCH + Duration::from_millis(BEGIN_MS))
+            .simulation_duration(LONGEST)
+            .tick_duration(TICK)
+            .min_message_latency(Duration::from_millis(1))
+            .max_message_latency(Duration::from_millis(40))
+            .tcp_capacity(SEGMENTS)
+            .enable_random_order()
+            .build();
+        Self { sim, seed, hosts: BTreeMap::new(), faults: Faults::default() }
+    }
+
+    /// Plugs a machine in, its clock `skew_ms` ahead; nothing runs on it yet.
+    pub(crate) fn machine(&mut self, name: &'static str, skew_ms: i64) -> Host {
+        let number = self.hosts.len() as u64 + 1;
+        let disk = SimDisk::new(DISK_BYTES, generator(self.seed, number << 32));
+        let ip = self.sim.lookup(name);
+        let host = Host { ip, disk, skew_ms, seed: self.seed, number, lives: Arc::default() };
+        self.hosts.insert(name, host.clone());
+        host
+    }
+
+    /// Runs `software` on a machine, now and after every restart.
+    pub(crate) fn start<F, Fut>(&mut self, name: &'static str, software: F)
+    where
+        F: Fn(Environment) -> Fut + 'static,
+        Fut: Future<Output = Outcome> + 'static,
+    {
+        let host = self.hosts[name].clone();
+        self.sim.host(name, move || software(host.environment()));
+    }
+
+    /// What the script uses to do harm.
+    pub(crate) fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    /// The randomness of the script.
+    pub(crate) fn rng(&self) -> ChaCha20Rng {
+        generator(self.seed, 0)
+    }
+
+    /// Runs everything until the script ends; fails when it, or any host, fails.
+    pub(crate) fn run(mut self, script: impl Future<Output = Outcome> + 'static) -> Outcome {
+        self.sim.client("script", script);
+        while !self.sim.step()? {
+            for order in self.faults.take() {
+                self.obey(order);
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Crash(name, how) => {
+                // Before the tasks are dropped: what they write on their way out must not arrive.
+                self.hosts[name].disk.crash(how);
+                self.sim.crash(name);
+            }
+            Order::Restart(name) => self.sim.bounce(name),
+            Order::Partition(one, two) => self.sim.partition(one, two),
+            Order::Heal(one, two) => self.sim.repair(one, two),
+        }
+    }
+}
+
+impl Host {
+    /// The host's address.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// The host's disk.
+    pub(crate) fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    /// The seams for the next life of this host, with fresh randomness.
+    fn environment(&self) -> Environment {
+        let life = self.lives.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut seed = [0; 32];
+        generator(self.seed, (self.number << 32) + life).fill_bytes(&mut seed);
+        Environment::new(
+            Arc::new(SimNetwork::new(self.ip)),
+            Arc::new(self.disk.clone()),
+            Arc::new(SimClock::new(self.skew_ms)),
+            Offload::Inline,
+            seed,
+        )
+    }
+}
+
+/// A generator of its own for each `stream` of a run.
+fn generator(seed: u64, stream: u64) -> ChaCha20Rng {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    rng.set_stream(stream);
+    rng
+}
+
+/// Harm done to hosts and links; for the script.
+#[derive(Clone, Default)]
+pub(crate) struct Faults {
+    orders: Arc<Mutex<Vec<Order>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Crash(&'static str, Crash),
+    Restart(&'static str),
+    Partition(&'static str, &'static str),
+    Heal(&'static str, &'static str),
+}
+
+impl Faults {
+    /// Ends a host's life at once.
+    pub(crate) async fn crash(&self, name: &'static str, how: Crash) {
+        self.order(Order::Crash(name, how)).await;
+    }
+
+    /// Starts a crashed host again, with the disk it left.
+    pub(crate) async fn restart(&self, name: &'static str) {
+        self.order(Order::Restart(name)).await;
+    }
+
+    /// Cuts two hosts off from each other; what is under way between them is lost, for good: there is no retransmission.
+    pub(crate) async fn partition(&self, one: &'static str, two: &'static str) {
+        self.order(Order::Partition(one, two)).await;
+    }
+
+    /// Ends a partition.
+    pub(crate) async fn heal(&self, one: &'static str, two: &'static str) {
+        self.order(Order::Heal(one, two)).await;
+    }
+
+    /// Orders are obeyed between two steps.
+    async fn order(&self, order: Order) {
+        tracing::info!(?order, "fault");
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        tokio::time::sleep(2 * TICK).await;
+    }
+
+    fn take(&self) -> Vec<Order> {
+        std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,390 @@
+//! A disk in memory that keeps apart what was written and what was fsynced, and forgets the difference in a crash.
+//!
+//! Bytes stay after [`DiskFile::sync`], names after [`Disk::sync_dir`]; of all else a power failure keeps what the seed
+//! says: file by file, sector by sector, and of the names a beginning of what was done, as a journal would.
+
+mod content;
+mod names;
+
+use std::{
+    io,
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use p2p::store::disk::{Disk, DiskFile, FileStamp, OpenMode, Stat};
+use rand_chacha::ChaCha20Rng;
+
+use self::{
+    content::Contents,
+    names::{Entry, Names},
+};
+
+/// How a host's life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crash {
+    /// The process is killed: the system still has all that was written.
+    Process,
+    /// The power fails: what was not fsynced is lost or torn.
+    Power,
+}
+
+/// A host's disk: cheap to clone, and still there when the host has crashed.
+#[derive(Clone)]
+pub(crate) struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    names: Names,
+    contents: Contents,
+    capacity_bytes: u64,
+    /// Grows with every crash: files opened before it are dead.
+    life: u64,
+    next_handle: u64,
+    rng: ChaCha20Rng,
+}
+
+impl SimDisk {
+    /// An empty disk; `rng` decides what a power failure keeps.
+    pub(crate) fn new(capacity_bytes: u64, rng: ChaCha20Rng) -> Self {
+        let (names, contents) = (Names::new(), Contents::default());
+        Self { state: Arc::new(Mutex::new(State { names, contents, capacity_bytes, life: 0, next_handle: 0, rng })) }
+    }
+
+    /// Ends the life of every open file. Call it before the host's tasks are dropped, or their last words reach the disk.
+    pub(crate) fn crash(&self, how: Crash) {
+        let state = &mut *self.lock();
+        state.life += 1;
+        state.contents.unlock_all();
+        if how == Crash::Power {
+            state.names.lose(&mut state.rng);
+            state.contents.lose(&mut state.rng);
+        }
+        let named = state.names.inodes();
+        state.contents.retain(|inode| named.contains(&inode));
+    }
+
+    /// Puts a file there that survives everything.
+    #[cfg(test)]
+    pub(crate) fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+        self.create_dir_all(folder)?;
+        let file = self.open(path, OpenMode::CreateNew)?;
+        file.write_at(0, bytes)?;
+        file.sync()?;
+        self.sync_dir(folder)
+    }
+
+    /// All bytes of a file.
+    #[cfg(test)]
+    pub(crate) fn contents(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.open(path, OpenMode::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.stat()?.stamp.size).map_err(io::Error::other)?];
+        file.read_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Changes the room there is.
+    #[cfg(test)]
+    pub(crate) fn set_capacity(&self, bytes: u64) {
+        self.lock().capacity_bytes = bytes;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn free_bytes(&self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.contents.used_bytes(&self.names.inodes()))
+    }
+
+    /// Fails when the disk cannot hold a file grown from `old` to `new` bytes.
+    fn make_room(&self, old: u64, new: u64) -> io::Result<()> {
+        if new.saturating_sub(old) > self.free_bytes() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let path = plain(path);
+        let state = &mut *self.lock();
+        let inode = match (state.names.entry(&path), mode) {
+            (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(Entry::Folder), _) => return Err(io::ErrorKind::IsADirectory.into()),
+            (Some(Entry::File(inode)), _) => inode,
+            (None, OpenMode::Read | OpenMode::ReadWrite) => return Err(io::ErrorKind::NotFound.into()),
+            (None, OpenMode::Create | OpenMode::CreateNew) => {
+                state.names.check_folder(path.parent().unwrap_or_else(|| Path::new("/")))?;
+                let inode = state.contents.create();
+                state.names.change(vec![(path, Some(Entry::File(inode)))]);
+                inode
+            }
+        };
+        state.next_handle += 1;
+        let (life, handle) = (state.life, state.next_handle);
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, life, handle, writable: mode != OpenMode::Read }))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let state = self.lock();
+        match state.names.entry(&plain(path)).ok_or(io::ErrorKind::NotFound)? {
+            Entry::File(inode) => Ok(state.contents.stat(inode)),
+            Entry::Folder => {
+                Ok(Stat { is_dir: true, stamp: FileStamp { size: 0, modified_ns: 0, inode: 0, device: 1 } })
+            }
+        }
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let path = plain(path);
+        let state = &mut *self.lock();
+        let mut above: Vec<&Path> = path.ancestors().collect();
+        above.reverse();
+        for folder in above {
+            match state.names.entry(folder) {
+                Some(Entry::Folder) => {}
+                Some(Entry::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+                None => state.names.change(vec![(folder.into(), Some(Entry::Folder))]),
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.lock().names.list(&plain(path))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let state = &mut *self.lock();
+        if state.names.entry(&plain(to)).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.names.rename(plain(from), plain(to))
+    }
+
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.lock().names.rename(plain(from), plain(to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let path = plain(path);
+        let state = &mut *self.lock();
+        match state.names.entry(&path).ok_or(io::ErrorKind::NotFound)? {
+            Entry::Folder => Err(io::ErrorKind::IsADirectory.into()),
+            Entry::File(_) => {
+                state.names.change(vec![(path, None)]);
+                Ok(())
+            }
+        }
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.lock().names.sync(&plain(path))
+    }
+
+    fn free_bytes(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.lock().free_bytes())
+    }
+
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(plain(path))
+    }
+}
+
+/// An absolute path without `.` and `..`; there are no links on this disk.
+fn plain(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    out
+}
+
+/// An open file; dead once the host has crashed.
+struct SimFile {
+    disk: SimDisk,
+    inode: u64,
+    life: u64,
+    handle: u64,
+    writable: bool,
+}
+
+impl SimFile {
+    fn alive(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.disk.lock();
+        if state.life == self.life { Ok(state) } else { Err(io::Error::other("the host has crashed")) }
+    }
+
+    fn to_write(&self) -> io::Result<MutexGuard<'_, State>> {
+        if self.writable { self.alive() } else { Err(io::ErrorKind::PermissionDenied.into()) }
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.alive()?.contents.read(self.inode, offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.to_write()?;
+        let end = offset + bytes.len() as u64;
+        state.make_room(state.contents.size(self.inode), end)?;
+        state.contents.write(self.inode, offset, bytes);
+        Ok(())
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        let mut state = self.to_write()?;
+        state.make_room(state.contents.size(self.inode), size)?;
+        state.contents.resize(self.inode, size);
+        Ok(())
+    }
+
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        let current = self.alive()?.contents.size(self.inode);
+        if size > current { self.set_size(size) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.alive()?.contents.sync(self.inode);
+        Ok(())
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(self.alive()?.contents.stat(self.inode))
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        let mut state = self.alive()?;
+        if state.contents.lock(self.inode, self.handle) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.alive() {
+            state.contents.unlock(self.inode, self.handle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p2p::store::database::{OpenError, open_database};
+    use rand_chacha::rand_core::SeedableRng as _;
+    use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+    use super::*;
+
+    const NUMBERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("numbers");
+
+    fn disk(seed: u64) -> SimDisk {
+        SimDisk::new(1 << 30, ChaCha20Rng::seed_from_u64(seed))
+    }
+
+    fn write(database: &Database, n: u64) {
+        let write = database.begin_write().unwrap();
+        write.open_table(NUMBERS).unwrap().insert(n, vec![n.to_le_bytes()[0]; 3000].as_slice()).unwrap();
+        write.commit().unwrap();
+    }
+
+    fn numbers(database: &Database) -> Vec<u64> {
+        let table = database.begin_read().unwrap().open_table(NUMBERS).unwrap();
+        table.iter().unwrap().map(|entry| entry.unwrap().0.value()).collect()
+    }
+
+    #[test]
+    fn a_power_failure_keeps_what_was_committed() {
+        for seed in 0..40 {
+            let (disk, path) = (disk(seed), Path::new("/data/db"));
+            disk.create_dir_all(Path::new("/data")).unwrap();
+            let database = open_database(&disk, path).unwrap();
+            (0..seed).for_each(|n| write(&database, n));
+            let mut unfinished = database.begin_write().unwrap();
+            unfinished.set_durability(redb::Durability::None).unwrap();
+            unfinished.open_table(NUMBERS).unwrap().insert(1000, [0; 9000].as_slice()).unwrap();
+            unfinished.commit().unwrap();
+            write(&database, seed);
+            disk.crash(Crash::Power);
+            drop(database);
+            let database = open_database(&disk, path).unwrap();
+            assert_eq!(numbers(&database), (0..=seed).chain([1000]).collect::<Vec<_>>(), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_commit_cut_short_is_there_or_not() {
+        for seed in 0..40 {
+            let (disk, path) = (disk(seed), Path::new("/data/db"));
+            disk.create_dir_all(Path::new("/data")).unwrap();
+            let database = open_database(&disk, path).unwrap();
+            (0..10).for_each(|n| write(&database, n));
+            // The last commit writes, but its fsync never comes.
+            disk.lock().contents.stop_syncing();
+            write(&database, 10);
+            disk.crash(Crash::Power);
+            drop(database);
+            let found = numbers(&open_database(&disk, path).unwrap());
+            assert!(found.len() == 10 || found.len() == 11, "seed {seed}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_database_in_use_is_refused_until_its_host_dies() {
+        let (disk, path) = (disk(1), Path::new("/db"));
+        let held = open_database(&disk, path).unwrap();
+        assert!(matches!(open_database(&disk, path), Err(OpenError::InUse(_))));
+        disk.crash(Crash::Process);
+        open_database(&disk, path).unwrap();
+        drop(held);
+    }
+
+    #[test]
+    fn names_stay_once_their_folder_was_synced() {
+        for seed in 0..20 {
+            let disk = disk(seed);
+            disk.put(Path::new("/data/kept"), b"kept").unwrap();
+            disk.open(Path::new("/data/part"), OpenMode::CreateNew).unwrap();
+            disk.rename_new(Path::new("/data/part"), Path::new("/data/whole")).unwrap();
+            disk.sync_dir(Path::new("/data")).unwrap();
+            disk.remove(Path::new("/data/kept")).unwrap();
+            disk.crash(Crash::Power);
+            let names = disk.list(Path::new("/data")).unwrap();
+            assert!(names == ["kept", "whole"] || names == ["whole"], "seed {seed}: {names:?}");
+        }
+    }
+
+    #[test]
+    fn a_killed_process_loses_nothing_written() {
+        let disk = disk(1);
+        let file = disk.open(Path::new("/f"), OpenMode::Create).unwrap();
+        file.write_at(3, b"abc").unwrap();
+        disk.crash(Crash::Process);
+        assert_eq!(disk.contents(Path::new("/f")).unwrap(), b"\0\0\0abc");
+        assert!(file.write_at(0, b"late").is_err());
+    }
+
+    #[test]
+    fn a_full_disk_says_so() {
+        let disk = disk(1);
+        disk.set_capacity(10);
+        let file = disk.open(Path::new("/f"), OpenMode::Create).unwrap();
+        file.write_at(0, &[1; 10]).unwrap();
+        file.write_at(5, &[2; 5]).unwrap();
+        assert_eq!(file.write_at(6, &[3; 5]).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.allocate(11).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.free_bytes(Path::new("/")).unwrap(), 0);
+    }
+}

@@ -1,0 +1,81 @@
+//! Scenarios: who is there, what they do, what must be true in the end.
+
+mod seams;
+
+use std::{future::Future, pin::Pin};
+
+use crate::{
+    cluster::{Cluster, Outcome},
+    trace::Trace,
+};
+
+/// What a scenario does once its hosts are there.
+pub(crate) type Script = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// A story that a seed makes particular.
+pub(crate) struct Scenario {
+    /// What it is called on the command line.
+    pub(crate) name: &'static str,
+    /// What it shows, in a line.
+    pub(crate) about: &'static str,
+    build: fn(&mut Cluster) -> Script,
+}
+
+/// Every scenario.
+pub(crate) const ALL: &[Scenario] = &[Scenario {
+    name: "seams",
+    about: "links and a database through power failures and a partition",
+    build: seams::build,
+}];
+
+/// How a run ended, and all that happened in it.
+pub(crate) struct Run {
+    /// Why it failed, if it did.
+    pub(crate) failure: Option<String>,
+    /// The trace.
+    pub(crate) trace: String,
+}
+
+impl Scenario {
+    /// The scenario of this name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// Runs it with a seed; `filter` chooses what is traced (all of it when there is none), `echo` shows it as it goes.
+    pub(crate) fn run(&self, seed: u64, filter: Option<&str>, echo: bool) -> Run {
+        let trace = Trace::new(echo);
+        let result = tracing::subscriber::with_default(trace.subscriber(filter), || {
+            let mut cluster = Cluster::new(seed);
+            let script = (self.build)(&mut cluster);
+            cluster.run(script)
+        });
+        Run { failure: result.err().map(|error| error.to_string()), trace: trace.take() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::first_difference;
+
+    /// Nothing else can be trusted without this.
+    #[test]
+    fn meta_the_same_seed_is_the_same_run() {
+        for scenario in ALL {
+            let (one, two) = (scenario.run(7, None, false), scenario.run(7, None, false));
+            assert!(one.trace.lines().count() > 100, "{}: the trace is empty", scenario.name);
+            assert_eq!(first_difference(&one.trace, &two.trace), None, "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn fixed_seeds() {
+        for scenario in ALL {
+            for seed in 1..=3 {
+                let run = scenario.run(seed, Some("off"), false);
+                assert_eq!(run.failure, None, "cargo sim run --scenario {} --seed {seed}", scenario.name);
+            }
+        }
+    }
+}

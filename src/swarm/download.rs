@@ -1,0 +1,644 @@
+//! One file on its way here: what is asked of whom, what is checked, who is blamed.
+//!
+//! The machine holds no bytes, knows no clock and does no I/O. Its caller, for every thing that happens, calls
+//! [`Download::handle`] with the time and an [`Event`], does what the [`Action`]s say in their order, and calls again with
+//! [`Event::Timer`] when [`Download::deadline`] has come. Time must not go back from call to call.
+//!
+//! **A block arrives.** Ask [`Download::wants`] first; if it says yes, keep the bytes in the piece's buffer (make one if this is
+//! the first). Then, in either case, hand in [`Event::Received`]. When the last block is there the machine says
+//! [`Action::Verify`]: hash the buffer off the network path, write it, and hand in [`Event::Verified`] (only then is the piece
+//! ours to announce) or [`Event::Corrupt`]. A buffer ends with its `Verified` or with [`Action::Discard`], nothing else. At
+//! most `open_limit` buffers exist at a time, so that memory is bounded however slow the disk or the hash is: when they are all in
+//! use, nothing more is asked, and that is the backpressure on the sockets.
+//!
+//! ```text
+//!             first Request            last Received               Verified
+//!   missing ───────────────► open ───────────────────► verifying ───────────► had
+//!    ▲  ▲                     │        (Verify)            │                   │
+//!    │  └──── Discard ────────┘                            │                   │
+//!    └──────────── Discard (Corrupt, Lost) ────────────────┴────── Lost ───────┘
+//! ```
+//!
+//! **Which piece.** Rarest first, at random among equals, at random altogether for the first four; and in file order while there
+//! are none but seeders, because then nobody waits for what we have and the file's own hash, which can only be computed in order, follows
+//! close behind the download instead of reading everything again. See `picker`.
+//!
+//! **Whom.** Every peer gets as many requests as its rate times its round trip, at least two blocks and at most 4 MiB. A piece is asked
+//! whole of one peer while there are others to begin. A peer with nothing left to do takes blocks from peers far slower, and, once every
+//! missing block is asked for (the end-game), asks for the slowest ones too; the first answer cancels the other. A peer silent for
+//! longer than its own rate explains is snubbed: its requests stand but keep nobody else away, and it gets no more until it sends.
+//!
+//! **Blame.** A corrupt piece whose blocks one peer sent gets that peer banned. Several are put on parole: from then on they send
+//! whole pieces, so that the next corrupt piece has one author.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand_chacha::ChaCha12Rng;
+use tokio::time::Instant;
+
+use super::PeerId;
+use super::picker::{self, Rescue};
+use super::pieces::Pieces;
+use super::rate::RateMeter;
+use super::remote::Remote;
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::piece::{Block, PieceIndex};
+
+/// Buffers a download may have by default: 64 pieces, 32 MiB.
+pub const OPEN_LIMIT: usize = 64;
+
+/// How soon to look again whether a slow peer's blocks should be asked of an idle one.
+const RESCUE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What may happen to a download. Events of peers that did not join, have left or are banned are without effect.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A link to a peer that shares the file stands, and its bitfield is known. It starts unchoked.
+    PeerJoined {
+        /// The link.
+        peer: PeerId,
+        /// What the peer has; of another length than the file's it counts as empty.
+        bitfield: Bitfield,
+    },
+    /// The link is gone, or the peer does not share the file any more.
+    PeerLeft {
+        /// The link.
+        peer: PeerId,
+    },
+    /// The peer has more pieces.
+    Have {
+        /// The link.
+        peer: PeerId,
+        /// The new pieces; known and impossible ones are ignored.
+        pieces: Vec<PieceIndex>,
+    },
+    /// The peer will not answer, neither what it was asked nor what it may be asked until [`Event::Unchoked`].
+    Choked {
+        /// The link.
+        peer: PeerId,
+    },
+    /// The peer answers again.
+    Unchoked {
+        /// The link.
+        peer: PeerId,
+    },
+    /// A block came; the caller has kept its bytes if and only if [`Download::wants`] said so.
+    Received {
+        /// The link.
+        peer: PeerId,
+        /// What came.
+        block: Block,
+    },
+    /// The peer will not answer this one request.
+    Rejected {
+        /// The link.
+        peer: PeerId,
+        /// What was asked.
+        block: Block,
+    },
+    /// A piece has the right hash and is written.
+    Verified {
+        /// Which.
+        piece: PieceIndex,
+    },
+    /// A piece that was to be verified has a wrong hash.
+    Corrupt {
+        /// Which.
+        piece: PieceIndex,
+    },
+    /// A piece could not be written, or one that was there is damaged on disk: fetch it (again); no peer is to blame.
+    Lost {
+        /// Which.
+        piece: PieceIndex,
+    },
+    /// [`Download::deadline`] has come.
+    Timer,
+    /// Nothing is to be asked for now. Pieces begun stay in their buffers.
+    Paused,
+    /// The end of [`Event::Paused`].
+    Resumed,
+}
+
+/// What the caller is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the peer for the block.
+    Request {
+        /// The link.
+        peer: PeerId,
+        /// What to ask for.
+        block: Block,
+    },
+    /// Tell the peer that the block is not needed any more. It may still come.
+    Cancel {
+        /// The link.
+        peer: PeerId,
+        /// What was asked for.
+        block: Block,
+    },
+    /// All bytes of the piece are in its buffer: hash and write them, then report `Verified`, `Corrupt` or `Lost`.
+    Verify {
+        /// Which.
+        piece: PieceIndex,
+    },
+    /// Drop the buffer of the piece.
+    Discard {
+        /// Which.
+        piece: PieceIndex,
+    },
+    /// The peer alone sent a corrupt piece: never ask it for this file again, under any link. It has left the download (no
+    /// [`Event::PeerLeft`] is needed). It may have left before.
+    Ban {
+        /// The link.
+        peer: PeerId,
+    },
+    /// The last piece is there. Said once each time the file becomes complete, so never for one that was complete from the start.
+    Finished,
+}
+
+/// What is known of one peer, for display.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// The link.
+    pub peer: PeerId,
+    /// Pieces it has.
+    pub pieces: u32,
+    /// Bytes a second it sends us.
+    pub bytes_per_s: u64,
+    /// Bytes it has sent us.
+    pub received: u64,
+    /// Requests on their way to it.
+    pub outstanding: usize,
+    /// It does not answer now.
+    pub choked: bool,
+    /// It is silent for longer than its rate explains.
+    pub snubbed: bool,
+    /// It is suspected of a corrupt piece.
+    pub parole: bool,
+}
+
+/// Which peers may have room for requests after an event.
+enum Scope {
+    Nobody,
+    One(PeerId),
+    All,
+}
+
+/// The machine. See the module's text for its use.
+pub struct Download {
+    pieces: Pieces,
+    remotes: BTreeMap<PeerId, Remote>,
+    banned: BTreeSet<PeerId>,
+    open_limit: usize,
+    paused: bool,
+    rescue_at: Option<Instant>,
+    meter: RateMeter,
+    rng: ChaCha12Rng,
+}
+
+impl Download {
+    /// A download of a file of `size` bytes of which the pieces in `have` are verified and written already. With all of them it
+    /// is the view of a swarm that a seeder has. `rng` decides between equals.
+    pub fn new(size: u64, have: Bitfield, rng: ChaCha12Rng) -> Self {
+        Self {
+            pieces: Pieces::new(size, have),
+            remotes: BTreeMap::new(),
+            banned: BTreeSet::new(),
+            open_limit: OPEN_LIMIT,
+            paused: false,
+            rescue_at: None,
+            meter: RateMeter::default(),
+            rng,
+        }
+    }
+
+    /// Changes how many pieces may be in memory at a time (at least one); the default is [`OPEN_LIMIT`].
+    #[must_use]
+    pub fn with_open_limit(self, open_limit: usize) -> Self {
+        Self { open_limit: open_limit.max(1), ..self }
+    }
+
+    /// Takes in what happened and adds what is to be done to `out`.
+    pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
+        match self.apply(now, event, out) {
+            Scope::Nobody => {}
+            Scope::One(peer) => self.fill(now, peer, out),
+            Scope::All => self.fill_all(now, out),
+        }
+    }
+
+    /// When to call with [`Event::Timer`] if nothing happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.paused || self.is_finished() {
+            return None;
+        }
+        let of_peers =
+            self.remotes.values().flat_map(|remote| [remote.snub_at(), remote.resting_until]).flatten().min();
+        of_peers.into_iter().chain(self.rescue_at).min()
+    }
+
+    /// Whether the bytes of `block`, that `peer` sends, are missing and were asked for: keep them exactly then.
+    pub fn wants(&self, peer: PeerId, block: Block) -> bool {
+        self.pieces.wants(block) && self.remotes.get(&peer).is_some_and(|remote| self.accepts(peer, remote, block))
+    }
+
+    /// The pieces that are there.
+    pub fn have(&self) -> &Bitfield {
+        self.pieces.have()
+    }
+
+    /// Whether every piece is there.
+    pub fn is_finished(&self) -> bool {
+        self.pieces.have().is_full()
+    }
+
+    /// Connected peers that have `piece`: its rarity, for the upload too.
+    pub fn copies(&self, piece: PieceIndex) -> u32 {
+        self.pieces.availability.copies(piece)
+    }
+
+    /// Bytes a second that arrive.
+    pub fn bytes_per_s(&self, now: Instant) -> u64 {
+        self.meter.bytes_per_s(now)
+    }
+
+    /// The connected peers.
+    pub fn peers(&self, now: Instant) -> impl Iterator<Item = PeerView> + '_ {
+        self.remotes.iter().map(move |(peer, remote)| PeerView {
+            peer: *peer,
+            pieces: remote.bitfield.count(),
+            bytes_per_s: remote.meter.bytes_per_s(now),
+            received: remote.meter.total(),
+            outstanding: remote.outstanding().len(),
+            choked: remote.choked,
+            snubbed: remote.snubbed,
+            parole: remote.parole,
+        })
+    }
+
+    fn apply(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) -> Scope {
+        match event {
+            Event::PeerJoined { peer, bitfield } => self.joined(now, peer, bitfield),
+            Event::PeerLeft { peer } => self.left(peer, out),
+            Event::Have { peer, pieces } => self.gained(peer, &pieces),
+            Event::Choked { peer } => self.choked(peer, out),
+            Event::Unchoked { peer } => self.unchoked(peer),
+            Event::Received { peer, block } => self.received(now, peer, block, out),
+            Event::Rejected { peer, block } => self.rejected(now, peer, block, out),
+            Event::Verified { piece } => self.verified(piece, out),
+            Event::Corrupt { piece } => self.corrupt(piece, out),
+            Event::Lost { piece } => self.lost(piece, out),
+            Event::Timer => self.timer(now, out),
+            Event::Paused => self.pause(out),
+            Event::Resumed => {
+                self.paused = false;
+                Scope::All
+            }
+        }
+    }
+
+    fn joined(&mut self, now: Instant, peer: PeerId, bitfield: Bitfield) -> Scope {
+        if self.banned.contains(&peer) || self.remotes.contains_key(&peer) {
+            return Scope::Nobody;
+        }
+        let count = self.pieces.have().len();
+        let bitfield = if bitfield.len() == count { bitfield } else { Bitfield::empty(count) };
+        self.pieces.availability.join(&bitfield);
+        self.remotes.insert(peer, Remote::new(now, bitfield));
+        Scope::One(peer)
+    }
+
+    fn left(&mut self, peer: PeerId, out: &mut Vec<Action>) -> Scope {
+        if !self.remotes.contains_key(&peer) {
+            return Scope::Nobody;
+        }
+        self.release(peer, out);
+        if let Some(remote) = self.remotes.remove(&peer) {
+            self.pieces.availability.leave(&remote.bitfield);
+        }
+        Scope::All
+    }
+
+    fn gained(&mut self, peer: PeerId, gained: &[PieceIndex]) -> Scope {
+        let Some(remote) = self.remotes.get_mut(&peer) else { return Scope::Nobody };
+        for piece in gained {
+            if remote.bitfield.insert(*piece) {
+                self.pieces.availability.gained(*piece, &remote.bitfield);
+                remote.exhausted = false;
+            }
+        }
+        Scope::One(peer)
+    }
+
+    fn choked(&mut self, peer: PeerId, out: &mut Vec<Action>) -> Scope {
+        let Some(remote) = self.remotes.get_mut(&peer) else { return Scope::Nobody };
+        remote.choked = true;
+        self.release(peer, out);
+        Scope::All
+    }
+
+    fn unchoked(&mut self, peer: PeerId) -> Scope {
+        let Some(remote) = self.remotes.get_mut(&peer) else { return Scope::Nobody };
+        remote.choked = false;
+        Scope::One(peer)
+    }
+
+    fn received(&mut self, now: Instant, peer: PeerId, block: Block, out: &mut Vec<Action>) -> Scope {
+        let wanted = self.wants(peer, block);
+        let Some(remote) = self.remotes.get_mut(&peer).filter(|remote| remote.was_asked(block)) else {
+            return Scope::Nobody;
+        };
+        let was_snubbed = remote.snubbed;
+        remote.receive(now, block);
+        self.meter.add(now, u64::from(block.length));
+        if was_snubbed {
+            self.unsnub(peer);
+        }
+        if wanted {
+            self.accept(peer, block, out)
+        } else {
+            self.pieces.unask(block, peer);
+            Scope::One(peer)
+        }
+    }
+
+    /// Whether a block that `peer` sends may enter its piece: only what was asked of it, and nothing into another's reserved piece.
+    fn accepts(&self, peer: PeerId, remote: &Remote, block: Block) -> bool {
+        remote.was_asked(block) && self.pieces.reserved_for(block.piece).is_none_or(|whole| whole == peer)
+    }
+
+    fn accept(&mut self, peer: PeerId, block: Block, out: &mut Vec<Action>) -> Scope {
+        let arrival = self.pieces.receive(block, peer);
+        for other in &arrival.others {
+            self.cancel(*other, block, out);
+        }
+        if arrival.full {
+            out.push(Action::Verify { piece: block.piece });
+        }
+        if arrival.others.is_empty() { Scope::One(peer) } else { Scope::All }
+    }
+
+    fn rejected(&mut self, now: Instant, peer: PeerId, block: Block, out: &mut Vec<Action>) -> Scope {
+        let Some(remote) = self.remotes.get_mut(&peer) else { return Scope::Nobody };
+        if !remote.forget(block) {
+            return Scope::Nobody;
+        }
+        remote.rest(now);
+        self.pieces.unask(block, peer);
+        self.clear_reserved(peer, out);
+        self.wake();
+        Scope::All
+    }
+
+    fn verified(&mut self, piece: PieceIndex, out: &mut Vec<Action>) -> Scope {
+        if piece.0 >= self.have().len() || self.have().has(piece) {
+            return Scope::Nobody;
+        }
+        let was_at_limit = self.pieces.open_count() >= self.open_limit;
+        for author in self.pieces.authors(piece) {
+            if let Some(remote) = self.remotes.get_mut(&author).filter(|_| self.pieces.reserved_for(piece).is_some()) {
+                remote.acquit();
+            }
+        }
+        let pointless = self.pieces.verified(piece);
+        self.cancel_all(pointless, out);
+        if self.is_finished() {
+            out.push(Action::Finished);
+        }
+        if was_at_limit { Scope::All } else { Scope::Nobody }
+    }
+
+    fn corrupt(&mut self, piece: PieceIndex, out: &mut Vec<Action>) -> Scope {
+        let authors = self.pieces.authors(piece);
+        if authors.is_empty() {
+            return Scope::Nobody;
+        }
+        self.discard(piece, out);
+        if let (1, Some(liar)) = (authors.len(), authors.first()) {
+            self.ban(*liar, out);
+        } else {
+            let suspects = self.remotes.iter_mut().filter(|(peer, _)| authors.contains(peer));
+            suspects.for_each(|(_, remote)| remote.suspect());
+        }
+        Scope::All
+    }
+
+    fn ban(&mut self, peer: PeerId, out: &mut Vec<Action>) {
+        self.banned.insert(peer);
+        self.left(peer, out);
+        for emptied in self.pieces.disown(peer) {
+            out.push(Action::Discard { piece: emptied });
+        }
+        self.wake();
+        out.push(Action::Ban { peer });
+    }
+
+    fn lost(&mut self, piece: PieceIndex, out: &mut Vec<Action>) -> Scope {
+        if !self.pieces.lose(piece) {
+            self.discard(piece, out);
+        }
+        self.wake();
+        Scope::All
+    }
+
+    fn timer(&mut self, now: Instant, out: &mut Vec<Action>) -> Scope {
+        self.rescue_at = self.rescue_at.filter(|at| *at > now);
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let silent: Vec<PeerId> =
+            self.remotes.iter().filter(|(_, remote)| due(remote.snub_at())).map(|(peer, _)| *peer).collect();
+        for peer in silent {
+            self.snub(peer, out);
+        }
+        for remote in self.remotes.values_mut().filter(|remote| due(remote.resting_until)) {
+            remote.resting_until = None;
+        }
+        Scope::All
+    }
+
+    fn pause(&mut self, out: &mut Vec<Action>) -> Scope {
+        self.paused = true;
+        self.rescue_at = None;
+        let peers: Vec<PeerId> = self.remotes.keys().copied().collect();
+        for peer in peers {
+            let blocks: Vec<Block> = self.remotes[&peer].outstanding().iter().map(|asked| asked.block).collect();
+            for block in blocks {
+                self.cancel(peer, block, out);
+                self.pieces.unask(block, peer);
+            }
+        }
+        Scope::Nobody
+    }
+
+    fn snub(&mut self, peer: PeerId, out: &mut Vec<Action>) {
+        self.clear_reserved(peer, out);
+        self.mark(peer, true);
+        self.wake();
+    }
+
+    fn unsnub(&mut self, peer: PeerId) {
+        self.mark(peer, false);
+    }
+
+    /// Whether requests at `peer` keep others away from their blocks depends on whether it is snubbed.
+    fn mark(&mut self, peer: PeerId, snubbed: bool) {
+        let Some(remote) = self.remotes.get_mut(&peer) else { return };
+        remote.snubbed = snubbed;
+        for asked in remote.outstanding() {
+            self.pieces.set_live(asked.block, peer, !snubbed);
+        }
+    }
+
+    /// The requests at `peer` will not be answered: their blocks go back to all.
+    fn release(&mut self, peer: PeerId, out: &mut Vec<Action>) {
+        let Some(remote) = self.remotes.get_mut(&peer) else { return };
+        for block in remote.forget_all() {
+            self.pieces.unask(block, peer);
+        }
+        self.clear_reserved(peer, out);
+        self.wake();
+    }
+
+    /// Drops the pieces begun that only `peer` was to send.
+    fn clear_reserved(&mut self, peer: PeerId, out: &mut Vec<Action>) {
+        for piece in self.pieces.reserved(peer) {
+            self.discard(piece, out);
+        }
+    }
+
+    fn discard(&mut self, piece: PieceIndex, out: &mut Vec<Action>) {
+        let (pointless, had_bytes) = self.pieces.discard(piece);
+        self.cancel_all(pointless, out);
+        if had_bytes {
+            out.push(Action::Discard { piece });
+        }
+        self.wake();
+    }
+
+    fn cancel_all(&mut self, asks: Vec<(PeerId, Block)>, out: &mut Vec<Action>) {
+        for (peer, block) in asks {
+            self.cancel(peer, block, out);
+        }
+    }
+
+    fn cancel(&mut self, peer: PeerId, block: Block, out: &mut Vec<Action>) {
+        if self.remotes.get_mut(&peer).is_some_and(|remote| remote.cancel(block)) {
+            out.push(Action::Cancel { peer, block });
+        }
+    }
+
+    /// Pieces may have become free: it is worth searching every peer again.
+    fn wake(&mut self) {
+        self.remotes.values_mut().for_each(|remote| remote.exhausted = false);
+    }
+
+    fn fill_all(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let peers: Vec<PeerId> = self.remotes.keys().copied().collect();
+        for peer in peers {
+            self.fill(now, peer, out);
+        }
+    }
+
+    /// Asks `peer` for as much as its pipeline takes.
+    fn fill(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) {
+        loop {
+            if let Some(block) = self.next_block(peer, out) {
+                self.ask(now, peer, block, out);
+                continue;
+            }
+            match self.next_rescue(now, peer) {
+                Some(Rescue::Later) => {
+                    self.rescue_at = self.rescue_at.or(Some(now + RESCUE_INTERVAL));
+                    return;
+                }
+                Some(rescue) => self.rescue(now, peer, rescue, out),
+                None => return,
+            }
+        }
+    }
+
+    fn rescue(&mut self, now: Instant, peer: PeerId, rescue: Rescue, out: &mut Vec<Action>) {
+        match rescue {
+            Rescue::Duplicate(block) => self.ask(now, peer, block, out),
+            Rescue::Steal { from, block } => {
+                self.cancel(from, block, out);
+                self.pieces.unask(block, from);
+                self.take_back(now, peer, block, out);
+            }
+            Rescue::TakeOver { piece } => {
+                self.discard(piece, out);
+                self.take_over(now, peer, piece, out);
+            }
+            Rescue::Later => {}
+        }
+    }
+
+    fn next_block(&mut self, peer: PeerId, out: &mut Vec<Action>) -> Option<Block> {
+        if self.paused {
+            return None;
+        }
+        let remote = self.remotes.get_mut(&peer).filter(|remote| remote.is_usable())?;
+        let block = picker::next_block(&mut self.pieces, peer, remote, self.open_limit, &mut self.rng);
+        if block.is_some() || self.pieces.open_count() < self.open_limit || !remote.outstanding().is_empty() {
+            return block;
+        }
+        let remote = self.evict(out).then(|| self.remotes.get_mut(&peer))??;
+        picker::next_block(&mut self.pieces, peer, remote, self.open_limit, &mut self.rng)
+    }
+
+    /// Makes room for another piece by dropping one that nobody is sending and no usable peer has, if there is any.
+    fn evict(&mut self, out: &mut Vec<Action>) -> bool {
+        let usable = |remote: &&Remote| !remote.choked && !remote.snubbed;
+        let held = |piece| self.remotes.values().filter(usable).any(|remote| remote.bitfield.has(piece));
+        let stuck = self.pieces.partial().find(|piece| self.pieces.is_orphan(*piece) && !held(*piece));
+        if let Some(piece) = stuck {
+            self.discard(piece, out);
+        }
+        stuck.is_some()
+    }
+
+    fn next_rescue(&self, now: Instant, peer: PeerId) -> Option<Rescue> {
+        if self.paused { None } else { picker::rescue(now, &self.pieces, &self.remotes, peer) }
+    }
+
+    fn ask(&mut self, now: Instant, peer: PeerId, block: Block, out: &mut Vec<Action>) {
+        let Some(remote) = self.remotes.get_mut(&peer) else { return };
+        remote.ask(now, block);
+        let superseded = self.pieces.ask(block, peer, !remote.snubbed);
+        out.push(Action::Request { peer, block });
+        for other in superseded {
+            self.cancel(other, block, out);
+        }
+    }
+
+    /// Asks for a block whose only ask was just withdrawn, which may have closed its piece.
+    fn take_back(&mut self, now: Instant, peer: PeerId, block: Block, out: &mut Vec<Action>) {
+        if self.pieces.availability.is_free(block.piece) {
+            self.pieces.open(block.piece, None);
+        }
+        self.ask(now, peer, block, out);
+    }
+
+    /// Asks for a piece that was just taken from a suspect.
+    fn take_over(&mut self, now: Instant, peer: PeerId, piece: PieceIndex, out: &mut Vec<Action>) {
+        let parole = self.remotes.get(&peer).is_some_and(|remote| remote.parole);
+        self.pieces.open(piece, parole.then_some(peer));
+        if let Some(block) = self.pieces.next_block(piece, peer) {
+            self.ask(now, peer, block, out);
+        }
+    }
+
+    /// The invariants that hold between two events.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let outstanding = self.remotes.iter().flat_map(|(peer, remote)| {
+            let blocks = remote.outstanding().iter().map(|asked| asked.block);
+            blocks.map(|block| (*peer, block))
+        });
+        assert_eq!(self.pieces.check(), outstanding.collect(), "both sides know the same requests");
+        assert!(self.pieces.open_count() <= self.open_limit);
+        let idle = |remote: &Remote| remote.outstanding().is_empty();
+        assert!(self.remotes.values().all(|remote| idle(remote) || !(remote.choked || self.paused)));
+        assert!(self.remotes.keys().all(|peer| !self.banned.contains(peer)));
+    }
+}

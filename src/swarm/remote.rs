@@ -1,0 +1,248 @@
+//! One remote peer as a source of blocks: what it has, what it was asked, how fast it answers, what it is blamed for.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::BLOCKS_PER_PIECE;
+use super::rate::RateMeter;
+use crate::protocol::bitfield::Bitfield;
+use crate::protocol::piece::{Block, PieceIndex};
+
+/// Requests at a peer whose speed is not known yet (1 MiB).
+const START_DEPTH: usize = 8;
+/// Fewest requests at a peer, so that one is always on its way while the other is answered.
+const MIN_DEPTH: usize = 2;
+/// Most requests at a peer (4 MiB).
+const MAX_DEPTH: usize = 32;
+/// Shortest round trip counted with: below it, it is scheduling and not the wire that takes the time.
+const MIN_ROUND_TRIP: Duration = Duration::from_millis(20);
+/// Silence allowed to a peer that never sent anything.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+/// Bounds of the silence allowed to one that did.
+const MIN_PATIENCE: Duration = Duration::from_secs(2);
+const MAX_PATIENCE: Duration = Duration::from_secs(30);
+/// Bounds of the pause after a rejected request.
+const MIN_REST: Duration = Duration::from_millis(100);
+const MAX_REST: Duration = Duration::from_secs(5);
+/// Bad pieces shared with others after which a peer never leaves parole.
+const MAX_STRIKES: u32 = 3;
+/// Cancelled requests whose answer may still come.
+const CANCELLED_LIMIT: usize = 64;
+
+/// A request that is on its way.
+pub(super) struct Asked {
+    pub(super) block: Block,
+    at: Instant,
+}
+
+/// Everything known of one peer.
+#[expect(clippy::struct_excessive_bools, reason = "each is true or false whatever the others are")]
+pub(super) struct Remote {
+    pub(super) bitfield: Bitfield,
+    pub(super) choked: bool,
+    pub(super) snubbed: bool,
+    pub(super) parole: bool,
+    /// Nothing free was found at this peer, and nothing has come since.
+    pub(super) exhausted: bool,
+    pub(super) resting_until: Option<Instant>,
+    pub(super) meter: RateMeter,
+    outstanding: Vec<Asked>,
+    cancelled: VecDeque<Block>,
+    last_piece: Option<PieceIndex>,
+    strikes: u32,
+    rest: Duration,
+    answered: usize,
+    /// How often all its requests were withdrawn since it last answered one.
+    withdrawn: i32,
+    /// Seconds between two blocks while the peer has requests to answer: mean and mean deviation (Jacobson).
+    gap_s: f64,
+    gap_deviation_s: f64,
+    round_trip: Option<Duration>,
+    /// When a block last arrived or, after idleness, when the first was asked for.
+    heard: Instant,
+}
+
+impl Remote {
+    pub(super) fn new(now: Instant, bitfield: Bitfield) -> Self {
+        Self {
+            bitfield,
+            choked: false,
+            snubbed: false,
+            parole: false,
+            exhausted: false,
+            resting_until: None,
+            meter: RateMeter::default(),
+            outstanding: Vec::new(),
+            cancelled: VecDeque::new(),
+            last_piece: None,
+            strikes: 0,
+            rest: MIN_REST,
+            answered: 0,
+            withdrawn: 0,
+            gap_s: 0.0,
+            gap_deviation_s: 0.0,
+            round_trip: None,
+            heard: now,
+        }
+    }
+
+    pub(super) fn outstanding(&self) -> &[Asked] {
+        &self.outstanding
+    }
+
+    /// The piece asked for last: its other blocks had better come from the same peer.
+    pub(super) fn last_piece(&self) -> Option<PieceIndex> {
+        self.last_piece
+    }
+
+    /// Whether any request may go to this peer now.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.choked && self.resting_until.is_none() && (!self.snubbed || self.outstanding.is_empty())
+    }
+
+    /// Whether the pipeline has room for the begin of a piece.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_usable() && self.outstanding.len() < self.depth()
+    }
+
+    /// Whether the pipeline has room for the rest of the piece asked for last: that one may go over the depth, because an
+    /// uploader sends a piece whole before it turns to another peer.
+    pub(super) fn has_room_to_finish(&self) -> bool {
+        self.is_usable() && self.outstanding.len() < self.depth() + BLOCKS_PER_PIECE - 1
+    }
+
+    /// Requests to keep at this peer: its rate times the round trip, half as much again, and one.
+    fn depth(&self) -> usize {
+        if self.snubbed {
+            return 1;
+        }
+        if self.answered < START_DEPTH {
+            return START_DEPTH;
+        }
+        let round_trip = self.round_trip.unwrap_or_default().max(MIN_ROUND_TRIP).as_secs_f64();
+        let gap_s = self.gap_s.max(1e-6);
+        for_count(1.5 * round_trip / gap_s).saturating_add(1).clamp(MIN_DEPTH, MAX_DEPTH)
+    }
+
+    pub(super) fn ask(&mut self, now: Instant, block: Block) {
+        if self.outstanding.is_empty() {
+            self.heard = now;
+        }
+        self.outstanding.push(Asked { block, at: now });
+        self.cancelled.retain(|other| *other != block);
+        self.last_piece = Some(block.piece);
+    }
+
+    /// Forgets a request that will not be answered; false when there is none.
+    pub(super) fn forget(&mut self, block: Block) -> bool {
+        let before = self.outstanding.len();
+        self.outstanding.retain(|asked| asked.block != block);
+        self.outstanding.len() < before
+    }
+
+    /// Forgets a request, whose answer may be on its way already.
+    pub(super) fn cancel(&mut self, block: Block) -> bool {
+        let cancelled = self.forget(block);
+        if cancelled {
+            self.withdrawn += i32::from(self.outstanding.is_empty());
+            if self.cancelled.len() == CANCELLED_LIMIT {
+                self.cancelled.pop_front();
+            }
+            self.cancelled.push_back(block);
+        }
+        cancelled
+    }
+
+    /// Forgets all requests and returns them.
+    pub(super) fn forget_all(&mut self) -> Vec<Block> {
+        self.outstanding.drain(..).map(|asked| asked.block).collect()
+    }
+
+    /// Whether this peer was asked for `block`, and be it in vain.
+    pub(super) fn was_asked(&self, block: Block) -> bool {
+        self.outstanding.iter().any(|asked| asked.block == block) || self.cancelled.contains(&block)
+    }
+
+    /// A block that was asked for arrived: measures the peer by it.
+    pub(super) fn receive(&mut self, now: Instant, block: Block) {
+        self.meter.add(now, u64::from(block.length));
+        self.rest = MIN_REST;
+        self.snubbed = false;
+        self.withdrawn = 0;
+        self.cancelled.retain(|other| *other != block);
+        if let Some(index) = self.outstanding.iter().position(|asked| asked.block == block) {
+            let asked = self.outstanding.remove(index);
+            self.measure_gap(now.saturating_duration_since(self.heard.max(asked.at)).as_secs_f64());
+            let round_trip = now.saturating_duration_since(asked.at);
+            self.round_trip = Some(self.round_trip.map_or(round_trip, |least| least.min(round_trip)));
+        }
+        self.heard = now;
+    }
+
+    fn measure_gap(&mut self, gap_s: f64) {
+        if self.answered == 0 {
+            (self.gap_s, self.gap_deviation_s) = (gap_s, gap_s / 2.0);
+        } else {
+            self.gap_deviation_s += ((gap_s - self.gap_s).abs() - self.gap_deviation_s) / 4.0;
+            self.gap_s += (gap_s - self.gap_s) / 8.0;
+        }
+        self.answered += 1;
+    }
+
+    /// Time from one block to the next, once some were measured.
+    pub(super) fn gap_s(&self) -> Option<f64> {
+        (self.answered > 0).then_some(self.gap_s)
+    }
+
+    /// Seconds until a request in position `index` is probably answered, with `default_gap_s` for a peer never measured: what the
+    /// peer's rate says, and at least as long again as it has been silent. It doubles each time that all requests had to be taken from
+    /// the peer, so that blocks do not move back and forth between two peers that never answer.
+    pub(super) fn eta_s(&self, now: Instant, index: usize, default_gap_s: f64) -> f64 {
+        let position = f64::from(u32::try_from(index).unwrap_or(u32::MAX)) + 1.0;
+        let doubt = 2f64.powi(self.withdrawn.min(32));
+        (position * doubt * self.gap_s().unwrap_or(default_gap_s).max(1e-6)).max(self.silent_s(now))
+    }
+
+    /// Seconds for which the peer has owed an answer and sent nothing.
+    pub(super) fn silent_s(&self, now: Instant) -> f64 {
+        if self.outstanding.is_empty() { 0.0 } else { now.saturating_duration_since(self.heard).as_secs_f64() }
+    }
+
+    /// When this peer, if it stays silent, has been so for longer than its own rate explains.
+    pub(super) fn snub_at(&self) -> Option<Instant> {
+        if self.snubbed || self.outstanding.is_empty() {
+            return None;
+        }
+        let patience = if self.answered == 0 {
+            FIRST_PATIENCE
+        } else {
+            let usual_s = 1.5 * (self.gap_s + 4.0 * self.gap_deviation_s);
+            Duration::from_secs_f64(usual_s.min(MAX_PATIENCE.as_secs_f64())).max(MIN_PATIENCE)
+        };
+        Some(self.heard + patience)
+    }
+
+    /// The peer rejected a request: it gets a pause, longer each time in a row.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.resting_until = Some(now + self.rest);
+        self.rest = (self.rest * 2).min(MAX_REST);
+    }
+
+    /// The peer had a part in a bad piece.
+    pub(super) fn suspect(&mut self) {
+        self.parole = true;
+        self.strikes += 1;
+    }
+
+    /// A piece that this peer sent alone is good.
+    pub(super) fn acquit(&mut self) {
+        self.parole = self.strikes >= MAX_STRIKES;
+    }
+}
+
+/// A small non-negative number rounded up.
+fn for_count(number: f64) -> usize {
+    (0..MAX_DEPTH).find(|count| f64::from(u32::try_from(*count).unwrap_or(u32::MAX)) >= number).unwrap_or(MAX_DEPTH)
+}

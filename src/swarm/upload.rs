@@ -1,0 +1,254 @@
+//! Whom to serve next, for all files and peers of this process.
+//!
+//! Serial service decides how fast a swarm is (Mundinger, Weber, Weiss): an uplink that finishes a piece for one peer before it
+//! begins the next one's gets pieces into circulation earlier than one that feeds four peers at once. So a piece begun for a peer
+//! goes on before anything else, and another is begun only while the blocks on their way to sockets are fewer than the uplink needs to
+//! be full (`uplink` finds out how many those are).
+//!
+//! Order of calls: [`Uploader::request`], [`Uploader::cancel`], [`Uploader::leave`] and [`Uploader::withdraw`] as messages and events
+//! come; then [`Uploader::next`] until it says `None`. Each block it names is *on its way*: read it, write it to the peer's socket, and call
+//! [`Uploader::sent`] when the socket has taken all of it (or the block could not be sent), which is the time to call `next` again. Call
+//! it too when [`Uploader::deadline`] has come. A rate limit goes in front of `next`: do not call it before the tokens for a block are there.
+//! A peer whose socket takes nothing for [`STALL`] does not count any more, so that it holds up nobody else.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::PeerId;
+use super::uplink::Uplink;
+use crate::protocol::ids::FileId;
+use crate::protocol::piece::{Block, PIECE_SIZE, PieceIndex};
+
+/// Requests that one peer may have waiting by default, over all files.
+pub const QUEUE_LIMIT: usize = 256;
+
+/// Blocks on their way to one peer at most.
+const PEER_WINDOW: usize = 4;
+
+/// How long a socket may take nothing before its peer counts as stalled.
+pub const STALL: Duration = Duration::from_secs(1);
+
+/// A block to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Upload {
+    /// Whom to send it to.
+    pub peer: PeerId,
+    /// The file.
+    pub file: FileId,
+    /// The part of it.
+    pub block: Block,
+}
+
+/// The machine. See the module's text for its use.
+pub struct Uploader {
+    queue_limit: usize,
+    askers: BTreeMap<PeerId, Asker>,
+    /// How often each piece was begun for somebody.
+    begun: BTreeMap<FileId, BTreeMap<PieceIndex, u32>>,
+    /// Pieces begun so far.
+    turn: u64,
+    uplink: Uplink,
+}
+
+/// A peer that has asked for something.
+struct Asker {
+    waiting: BTreeMap<(FileId, PieceIndex), BTreeSet<Block>>,
+    waiting_count: usize,
+    on_its_way: usize,
+    /// The piece begun for it last, and the bytes of that piece that may still follow.
+    current: Option<((FileId, PieceIndex), u32)>,
+    /// When its last piece was begun, in turns.
+    served_turn: u64,
+    /// When its socket last took a block, or was first given one.
+    moved: Instant,
+}
+
+impl Uploader {
+    /// Nobody has asked for anything. A peer may have `queue_limit` requests waiting.
+    pub fn new(queue_limit: usize) -> Self {
+        Self { queue_limit, askers: BTreeMap::new(), begun: BTreeMap::new(), turn: 0, uplink: Uplink::new() }
+    }
+
+    /// A peer asks for a block; the caller has checked that it may have it and that we do. False: the queue is full, reject it. A
+    /// repeated request changes nothing.
+    #[must_use]
+    pub fn request(&mut self, now: Instant, peer: PeerId, file: FileId, block: Block) -> bool {
+        let turn = self.turn;
+        let asker = self.askers.entry(peer).or_insert_with(|| Asker::new(now, turn));
+        if asker.waiting_count >= self.queue_limit {
+            return false;
+        }
+        if asker.waiting_count == 0 {
+            // Having asked for nothing until now is no claim to be served before those who waited.
+            asker.served_turn = asker.served_turn.max(turn.saturating_sub(1));
+        }
+        asker.waiting_count += usize::from(asker.waiting.entry((file, block.piece)).or_default().insert(block));
+        true
+    }
+
+    /// The peer does not need the block any more; false when it is on its way, was sent or was never asked for.
+    pub fn cancel(&mut self, peer: PeerId, file: FileId, block: Block) -> bool {
+        self.askers.get_mut(&peer).is_some_and(|asker| asker.remove(file, block))
+    }
+
+    /// The link is gone. Blocks on their way to it need no [`Uploader::sent`].
+    pub fn leave(&mut self, peer: PeerId) {
+        self.askers.remove(&peer);
+    }
+
+    /// The peer may not have the file any more: forgets what it waits for and returns that, to be rejected.
+    pub fn refuse(&mut self, peer: PeerId, file: FileId) -> Vec<Block> {
+        self.askers.get_mut(&peer).map_or_else(Vec::new, |asker| asker.remove_file(file))
+    }
+
+    /// The file is not served any more: forgets all requests for it and returns them, to be rejected.
+    pub fn withdraw(&mut self, file: FileId) -> Vec<(PeerId, Block)> {
+        self.begun.remove(&file);
+        let askers = self.askers.iter_mut();
+        askers.flat_map(|(peer, asker)| asker.remove_file(file).into_iter().map(|block| (*peer, block))).collect()
+    }
+
+    /// The peer's socket has taken a block of `bytes` that [`Uploader::next`] named, or it will not be sent.
+    pub fn sent(&mut self, now: Instant, peer: PeerId, bytes: u32) {
+        self.uplink.sent(now, u64::from(bytes));
+        if let Some(asker) = self.askers.get_mut(&peer) {
+            asker.on_its_way = asker.on_its_way.saturating_sub(1);
+            asker.moved = now;
+        }
+    }
+
+    /// Requests that wait, over all peers.
+    pub fn waiting(&self) -> usize {
+        self.askers.values().map(|asker| asker.waiting_count).sum()
+    }
+
+    /// The next block to send, if one is waiting and there is room for it on the way.
+    ///
+    /// `copies` says how many connected peers have a piece (as [`super::download::Download::copies`] does, or always 0). First come pieces
+    /// begun, whoever was begun first. Then whoever has been passed over for twice as many turns as there are peers waiting,
+    /// then the piece sent least often, the rarest, and the peer that has waited for most turns.
+    pub fn next(&mut self, now: Instant, copies: impl Fn(FileId, PieceIndex) -> u32) -> Option<Upload> {
+        if self.on_its_way(now) >= self.uplink.budget() {
+            self.note_shortage(now);
+            return None;
+        }
+        if let Some(peer) = self.peer_to_continue() {
+            return self.pop(now, peer);
+        }
+        let Some((peer, key)) = self.piece_to_begin(copies) else {
+            self.uplink.idle();
+            return None;
+        };
+        self.begin(peer, key);
+        self.pop(now, peer)
+    }
+
+    /// When to call [`Uploader::next`] again though nothing happens: when a peer that holds up others counts as stalled.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.waiting() == 0 {
+            return None;
+        }
+        self.askers
+            .values()
+            .filter(|asker| asker.on_its_way > 0 && !asker.is_stalled(now))
+            .map(|asker| asker.moved + STALL)
+            .min()
+    }
+
+    fn on_its_way(&self, now: Instant) -> usize {
+        self.askers.values().filter(|asker| !asker.is_stalled(now)).map(|asker| asker.on_its_way).sum()
+    }
+
+    fn note_shortage(&mut self, now: Instant) {
+        if self.askers.values().any(|asker| asker.waiting_count > 0 && asker.has_room()) {
+            self.uplink.short(now);
+        }
+    }
+
+    fn peer_to_continue(&self) -> Option<PeerId> {
+        let begun = self.askers.iter().filter(|(_, asker)| asker.has_room() && asker.can_continue());
+        begun.min_by_key(|(_, asker)| asker.served_turn).map(|(peer, _)| *peer)
+    }
+
+    fn piece_to_begin(&self, copies: impl Fn(FileId, PieceIndex) -> u32) -> Option<(PeerId, (FileId, PieceIndex))> {
+        let ready = || self.askers.iter().filter(|(_, asker)| asker.waiting_count > 0 && asker.has_room());
+        let patience = 2 * u64::try_from(ready().count()).unwrap_or(u64::MAX) + 2;
+        let choices = ready().flat_map(|(peer, asker)| asker.waiting.keys().map(move |key| (peer, asker, key)));
+        let rank = |(peer, asker, key): &(&PeerId, &Asker, &(FileId, PieceIndex))| {
+            let overdue = self.turn.saturating_sub(asker.served_turn) > patience;
+            let waited = Reverse(self.turn - asker.served_turn);
+            let order = (self.times_begun(**key), copies(key.0, key.1));
+            (Reverse(overdue.then_some(self.turn - asker.served_turn)), order, waited, **peer, **key)
+        };
+        choices.min_by_key(rank).map(|(peer, _, key)| (*peer, *key))
+    }
+
+    fn times_begun(&self, (file, piece): (FileId, PieceIndex)) -> u32 {
+        self.begun.get(&file).and_then(|pieces| pieces.get(&piece)).copied().unwrap_or(0)
+    }
+
+    fn begin(&mut self, peer: PeerId, key: (FileId, PieceIndex)) {
+        self.turn += 1;
+        *self.begun.entry(key.0).or_default().entry(key.1).or_default() += 1;
+        if let Some(asker) = self.askers.get_mut(&peer) {
+            asker.current = Some((key, PIECE_SIZE));
+            asker.served_turn = self.turn;
+        }
+    }
+
+    /// Sends the next block of the piece that was begun for `peer` on its way.
+    fn pop(&mut self, now: Instant, peer: PeerId) -> Option<Upload> {
+        let asker = self.askers.get_mut(&peer)?;
+        let ((file, piece), left) = asker.current?;
+        let block = asker.waiting.get(&(file, piece))?.first().copied()?;
+        asker.remove(file, block);
+        asker.current = Some(((file, piece), left.saturating_sub(block.length)));
+        if asker.on_its_way == 0 {
+            asker.moved = now;
+        }
+        asker.on_its_way += 1;
+        Some(Upload { peer, file, block })
+    }
+}
+
+impl Asker {
+    fn new(now: Instant, turn: u64) -> Self {
+        Self { waiting: BTreeMap::new(), waiting_count: 0, on_its_way: 0, current: None, served_turn: turn, moved: now }
+    }
+
+    fn has_room(&self) -> bool {
+        self.on_its_way < PEER_WINDOW
+    }
+
+    fn is_stalled(&self, now: Instant) -> bool {
+        self.on_its_way > 0 && now.saturating_duration_since(self.moved) >= STALL
+    }
+
+    /// Whether a block of the piece begun last waits, and no more of that piece has gone than it has: a peer cannot keep the uplink
+    /// by asking for the same bytes over and over.
+    fn can_continue(&self) -> bool {
+        let first = |key| self.waiting.get(&key).and_then(BTreeSet::first);
+        self.current.is_some_and(|(key, left)| first(key).is_some_and(|block| block.length <= left))
+    }
+
+    fn remove(&mut self, file: FileId, block: Block) -> bool {
+        let key = (file, block.piece);
+        let Some(blocks) = self.waiting.get_mut(&key) else { return false };
+        let removed = blocks.remove(&block);
+        if blocks.is_empty() {
+            self.waiting.remove(&key);
+        }
+        self.waiting_count -= usize::from(removed);
+        removed
+    }
+
+    fn remove_file(&mut self, file: FileId) -> Vec<Block> {
+        let taken = self.waiting.extract_if(.., |(other, _), _| *other == file);
+        let blocks: Vec<Block> = taken.flat_map(|(_, blocks)| blocks).collect();
+        self.waiting_count -= blocks.len();
+        blocks
+    }
+}
