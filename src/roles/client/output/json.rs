@@ -276,3 +276,79 @@ pub(super) fn renamed_kind(kind: RenamedKind) -> &'static str {
         RenamedKind::File => "file",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::{super::samples, *};
+
+    fn answer(reply: Reply) -> String {
+        let outcome = Ok(Outcome { reply, stale: false });
+        Json.answer(&Asked { name: "command", command: None }, &outcome)
+    }
+
+    #[test]
+    fn answers_have_the_members_of_the_contract() {
+        let text: String = samples::replies().into_iter().map(answer).collect();
+        assert_snapshot!(text, @r#"
+        {"command":"command","ok":true}
+        {"command":"command","ok":true,"user":"ann","resumed":1,"shared":2,"suspended":[{"group":"music","name":"old.bin","path":"/home/ann/old.bin","reason":"the file has changed; upload it again"}]}
+        {"command":"command","ok":true,"outcome":"passed","owner":"bob"}
+        {"command":"command","ok":true,"requests":[{"user":"bob","since":"2023-11-14T22:13:20.123Z"}]}
+        {"command":"command","ok":true,"groups":[{"name":"music","owner":"ann","members":12,"standing":"owner"},{"name":"films","owner":"bob","members":1,"standing":"none"}]}
+        {"command":"command","ok":true,"members":[{"user":"ann","role":"owner","online":true}]}
+        {"command":"command","ok":true,"group":"music","name":"a song.mp3","size":1500000,"pieces":3,"sha1":"abababababababababababababababababababab"}
+        {"command":"command","ok":true,"files":[{"name":"a song.mp3","size":1500000,"pieces":3,"sha1":"abababababababababababababababababababab","seeders":2,"leechers":1,"shared_by":["ann","bob"]}]}
+        {"command":"command","ok":true,"name":"a song.mp3","size":1500000,"piece_size":524288,"pieces":3,"sha1":"abababababababababababababababababababab","blake3":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","hash_string":"a9993e364706816aba3ea9993e364706816aba3ea9993e364706816aba3e","holders":[{"user":"bob","address":"10.0.0.2:6000","percent":100}]}
+        {"command":"command","ok":true,"group":"music","name":"a song.mp3","path":"/tmp/a song.mp3","waiting":true}
+        {"command":"command","ok":true,"downloads":[{"state":"D","group":"music","name":"a song.mp3","path":"/home/ann/a song.mp3","size":10485760,"have":4500000,"percent":42,"rate":3145728,"peers":4,"eta":75,"error":null},{"state":"C","group":"music","name":"完了.bin","path":"/home/ann/完了.bin","size":10485760,"have":10485760,"percent":100,"rate":3145728,"peers":4,"eta":75,"error":null},{"state":"P","group":"music","name":"txt.\u202egpj","path":"/home/ann/txt.\u202egpj","size":10485760,"have":0,"percent":0,"rate":3145728,"peers":4,"eta":75,"error":{"code":"no_space","message":"The disk is full. Make room, then resume_download."}},{"state":"F","group":"music","name":"f","path":"/home/ann/f","size":10485760,"have":1,"percent":0,"rate":3145728,"peers":4,"eta":75,"error":{"code":"integrity","message":"No peer has a valid piece 3."}}]}
+        {"command":"command","ok":true,"peers":[{"user":"bob","address":"10.0.0.2:6000","percent":43,"down_rate":2097152,"up_rate":1024,"state":"dialled back"}]}
+        {"command":"command","ok":true,"shares":[{"group":"music","name":"a song.mp3","path":"/home/ann/a song.mp3","size":1073741824,"uploaded":3221225472},{"group":"music","name":"old.bin","path":"/home/ann/old.bin","size":1073741824,"uploaded":3221225472,"suspended":"the file has changed"}]}
+        {"command":"command","ok":true,"pieces":3,"damaged":[1]}
+        {"command":"command","ok":true,"user":"ann","address":"127.0.0.1:6000","device":"ed25519:a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dq"}
+        {"command":"command","ok":true,"trackers":[{"no":1,"address":"10.0.0.1:5001","reachable":true,"current":true,"lag":0},{"no":2,"address":"10.0.0.1:5002","reachable":true,"current":false,"lag":1},{"no":3,"address":"10.0.0.1:5003","reachable":false,"current":false,"lag":null}]}
+        "#);
+    }
+
+    #[test]
+    fn failures_and_stale_answers_are_marked() {
+        let asked = Asked { name: "login", command: None };
+        let failed = Json.answer(&asked, &Err(samples::failure()));
+        let stale = Json.answer(&asked, &Ok(Outcome { reply: Reply::Groups(Vec::new()), stale: true }));
+        assert_snapshot!(failed + &stale, @r#"
+        {"command":"login","ok":false,"error":{"code":"bad_credentials","message":"The user name or the password is wrong. Check both and try again."}}
+        {"command":"login","ok":true,"groups":[],"stale":true}
+        "#);
+    }
+
+    #[test]
+    fn events_name_themselves() {
+        let text: String = samples::events().iter().map(|event| Json.event(event)).collect();
+        assert_snapshot!(text, @r#"
+        {"event":"join_requested","group":"music","user":"bob"}
+        {"event":"request_accepted","group":"music"}
+        {"event":"member_removed","group":"music"}
+        {"event":"renamed","kind":"account","from":"ann","to":"ann~2"}
+        {"event":"session_ended"}
+        {"event":"download_ended","state":"C","group":"music","name":"完了.bin","path":"/home/ann/完了.bin","size":10485760,"have":10485760,"percent":100,"rate":3145728,"peers":4,"eta":75,"error":null}
+        {"event":"download_ended","state":"F","group":"music","name":"f","path":"/home/ann/f","size":10485760,"have":1,"percent":0,"rate":3145728,"peers":4,"eta":75,"error":{"code":"integrity","message":"No peer has a valid piece 3."}}
+        {"event":"share_suspended","group":"music","name":"old.bin","path":"/home/ann/old.bin","reason":"the file has changed; upload it again"}
+        {"event":"tracker_lost","address":"10.0.0.1:5000"}
+        {"event":"no_tracker"}
+        {"event":"hashing","path":"/home/ann/a song.mp3","done":1,"total":4}
+        "#);
+    }
+
+    #[test]
+    fn nothing_reaches_a_terminal_unescaped() {
+        let event = Event::TrackerLost { address: "a\u{202e}\u{9b}\u{1b}[2J".to_owned() };
+        assert_snapshot!(Json.event(&event), @r#"{"event":"tracker_lost","address":"a\u202e\u009b\u001b[2J"}"#);
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_shown_as_its_end() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(u64::MAX), Timestamp::MAX.to_string());
+    }
+}

@@ -4,6 +4,8 @@ pub mod clean;
 pub mod json;
 pub mod printer;
 pub mod progress;
+#[cfg(test)]
+mod samples;
 pub mod text;
 
 use super::{

@@ -61,7 +61,8 @@ impl Bars {
         }
     }
 
-    fn show(&mut self, key: &str, name: &str, (done, total): (u64, u64), message: &str) {
+    /// Something named `name` has come so far; `key` tells it from others.
+    pub fn show(&mut self, key: &str, name: &str, (done, total): (u64, u64), message: &str) {
         let bar = self.shown.entry(key.to_owned()).or_insert_with(|| {
             let bar = self.multi.add(ProgressBar::new(total).with_style(self.style.clone()));
             bar.with_prefix(fitted(name, NAME_WIDTH))
@@ -70,7 +71,8 @@ impl Bars {
         bar.set_position(done);
     }
 
-    fn remove(&mut self, key: &str) {
+    /// Takes a bar away.
+    pub fn remove(&mut self, key: &str) {
         if let Some(bar) = self.shown.remove(key) {
             bar.finish_and_clear();
         }
@@ -135,5 +137,34 @@ impl Milestones {
             self.0.insert(key.to_owned(), quarter);
         }
         is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::samples, *};
+
+    #[test]
+    fn a_bar_line_has_exactly_the_width_asked_for() {
+        for row in samples::downloads() {
+            for width in [20, 40, 79, 110] {
+                assert_eq!(bar_line(&row, width).width(), width, "{width}: {:?}", bar_line(&row, width));
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_cut_and_filled_by_columns() {
+        assert_eq!(fitted("name", 6), "name  ");
+        assert_eq!(fitted("long name", 6), "long n");
+        assert_eq!(fitted("文件文件", 5), "文件 ");
+    }
+
+    #[test]
+    fn milestones_are_quarters_each_once() {
+        let mut milestones = Milestones::default();
+        let passed: Vec<_> = (0..=10).filter(|&done| milestones.passed("a", done, 10)).collect();
+        assert_eq!(passed, [0, 3, 5, 8, 10]);
+        assert!(milestones.passed("a", 0, 0), "an empty file is done at once");
     }
 }
