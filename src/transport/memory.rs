@@ -43,11 +43,17 @@ impl Transport for Memory {
         })
     }
 
-    fn listen<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    /// At the port that the address names; at the next one, where it names none.
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
+            let named = address.parse().map_or(0, |address: SocketAddr| address.port());
             let (sender, incoming) = mpsc::channel(16);
             let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-            let number = ports.last_key_value().map_or(1, |(last, _)| last + 1);
+            if ports.contains_key(&named) {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            let next = ports.last_key_value().map_or(1, |(last, _)| last + 1);
+            let number = if named == 0 { next } else { named };
             ports.insert(number, sender);
             let port = Port { number, ports: self.ports.clone(), incoming: AsyncMutex::new(incoming) };
             Ok(Box::new(port) as Box<dyn Listener>)

@@ -229,7 +229,8 @@ fn no_tracker(in_use: Option<&str>, tried: &[(&str, Option<&str>)], may_take_eff
     Failure::new(ErrorCode::NoTracker, message)
 }
 
-fn stopping() -> Failure {
+/// The client is on its way out.
+pub(super) fn stopping() -> Failure {
     Failure::new(ErrorCode::NoTracker, "The client is stopping.")
 }
 

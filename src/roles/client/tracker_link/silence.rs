@@ -11,6 +11,9 @@ const PING_AFTER: Duration = Duration::from_secs(1);
 /// Time for that sign. With the ping's own second and a dial, a client is at another tracker within 3 s.
 const PONG_WITHIN: Duration = Duration::from_millis(1200);
 
+/// Our own silence after which the tracker is pinged however much it says: it gives up clients that say nothing.
+const SPEAK_AFTER: Duration = Duration::from_secs(4);
+
 /// What silence comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -26,6 +29,7 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 pub struct Silence {
     heard: Instant,
+    spoke: Instant,
     pinged: Option<Instant>,
     /// When all that was sent has arrived, on the slowest line that we put up with: a ping waits behind it.
     through: Instant,
@@ -34,7 +38,7 @@ pub struct Silence {
 impl Silence {
     /// A link that was just made.
     pub fn new(now: Instant) -> Self {
-        Self { heard: now, pinged: None, through: now }
+        Self { heard: now, spoke: now, pinged: None, through: now }
     }
 
     /// Bytes arrived.
@@ -50,6 +54,7 @@ impl Silence {
 
     /// Bytes were sent.
     pub fn send(&mut self, now: Instant, bytes: usize) {
+        self.spoke = now;
         self.through = self.through.max(now) + time_on_a_slow_line(bytes as u64);
     }
 
@@ -68,7 +73,7 @@ impl Silence {
     /// When to judge.
     pub fn deadline(&self) -> Instant {
         match self.pinged {
-            None => self.heard + PING_AFTER,
+            None => (self.heard + PING_AFTER).min(self.spoke + SPEAK_AFTER),
             Some(pinged) => pinged.max(self.through) + PONG_WITHIN,
         }
     }
@@ -89,6 +94,18 @@ mod tests {
         let gone = silence.deadline();
         assert_eq!(silence.judge(gone), Verdict::Gone);
         assert!(gone - start < Duration::from_millis(2500));
+    }
+
+    #[test]
+    fn a_talkative_tracker_hears_from_us_too() {
+        let start = Instant::now();
+        let mut silence = Silence::new(start);
+        let mut now = start;
+        while silence.judge(now) == Verdict::Fine {
+            now += PING_AFTER / 2;
+            silence.hear(now);
+        }
+        assert_eq!(now - start, SPEAK_AFTER);
     }
 
     #[test]

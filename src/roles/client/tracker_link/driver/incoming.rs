@@ -6,7 +6,7 @@ use super::Driver;
 use crate::{
     protocol::{
         client::{Answer, FromTracker, Notice, RenamedKind, SessionInfo},
-        error::Failure,
+        error::{ErrorCode, Failure},
         limits::MAX_ORIGINS,
         name::UserName,
         version::VersionVector,
@@ -73,6 +73,10 @@ impl Driver {
 
     fn on_answer(&mut self, seq: u64, seen: &VersionVector, stale: bool, result: Result<Answer, Failure>) {
         self.see(seen);
+        if matches!(&result, Err(failure) if failure.code == ErrorCode::NoTracker) {
+            // It is stopping and knows no answer: the next one will.
+            return self.lose("it is stopping");
+        }
         let Some(held) = self.outbox.answered(seq) else { return };
         if let Ok(Answer::LoggedIn { info, session }) = &result {
             self.session = Some(session.clone());
