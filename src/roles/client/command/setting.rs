@@ -1,26 +1,59 @@
 //! `trackers`.
 
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::{sync::mpsc, time::timeout};
+
 use super::{Reply, TrackerRow};
 use crate::{
     protocol::{
         client::{Answer, Request, TrackerStatus},
         error::Failure,
+        ids::TrackerNo,
         tracker_info::TrackerAddress,
     },
     roles::client::{Core, Outcome, tracker_link::unexpected},
 };
 
-/// As the tracker in use sees them; without one, or without a login, as far as this client knows by itself.
+/// Longest time for a tracker to take a connection.
+const PROBE_WITHIN: Duration = Duration::from_secs(1);
+
+/// As the tracker in use sees them; without one, or without a login, as far as this client can tell by itself.
 pub(super) async fn trackers(core: &Core) -> Result<Outcome, Failure> {
     let seen = see_trackers(core).await;
     let current = core.tracker.current().borrow().clone();
+    let is_current = |tracker: &TrackerAddress| current.as_ref() == Some(&tracker.address);
+    let unseen =
+        |tracker: &&TrackerAddress| !is_current(tracker) && seen.iter().all(|status| status.tracker != tracker.no);
+    let probed = probe(core, core.trackers.iter().filter(unseen)).await;
     let row = |tracker: &TrackerAddress| {
-        let is_current = current.as_ref() == Some(&tracker.address);
-        let status = seen.iter().find(|status| status.tracker == tracker.no).cloned();
-        let unknown = TrackerStatus { tracker: tracker.no, reachable: is_current, lag: None, lag_ms: 0 };
-        TrackerRow { address: tracker.address.clone(), current: is_current, status: status.unwrap_or(unknown) }
+        let seen = seen.iter().find(|status| status.tracker == tracker.no).cloned();
+        let reachable = is_current(tracker) || probed.contains(&tracker.no);
+        let unseen = TrackerStatus { tracker: tracker.no, reachable, lag: None, lag_ms: 0 };
+        TrackerRow { address: tracker.address.clone(), current: is_current(tracker), status: seen.unwrap_or(unseen) }
     };
     Ok(Outcome::fresh(Reply::Trackers(core.trackers.iter().map(row).collect())))
+}
+
+/// Those that take a connection, all tried at the same time.
+async fn probe(core: &Core, trackers: impl Iterator<Item = &TrackerAddress>) -> BTreeSet<TrackerNo> {
+    let (there, mut answers) = mpsc::channel(core.trackers.len());
+    for tracker in trackers {
+        let (env, tracker, there) = (core.env.clone(), tracker.clone(), there.clone());
+        core.env.spawn(async move {
+            let taken = timeout(PROBE_WITHIN, env.transport.connect(&tracker.address)).await;
+            if taken.is_ok_and(|stream| stream.is_ok()) {
+                // A caller that has gone away wants no answer.
+                let _ = there.send(tracker.no).await;
+            }
+        });
+    }
+    drop(there);
+    let mut found = BTreeSet::new();
+    while let Some(no) = answers.recv().await {
+        found.insert(no);
+    }
+    found
 }
 
 async fn see_trackers(core: &Core) -> Vec<TrackerStatus> {

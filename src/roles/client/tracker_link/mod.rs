@@ -113,12 +113,14 @@ impl TrackerLink {
     pub fn start(env: &Environment, setup: LinkSetup) -> Self {
         let (asks, waiting) = mpsc::channel(ASKS);
         let mut trust = Trust::default();
-        for tracker in &setup.trackers {
-            if let Some(key) = tracker.key {
-                trust.pin(&tracker.address, key);
+        // A tracker that is listed no longer is trusted no longer.
+        for TrackerAddress { address, key, .. } in &setup.trackers {
+            match (key, setup.known.get(address)) {
+                (Some(pinned), _) => trust.pin(address, *pinned),
+                (None, Some(first_seen)) => trust.remember(address, *first_seen),
+                (None, None) => {}
             }
         }
-        setup.known.iter().for_each(|(address, key)| trust.remember(address, *key));
         let shared = Arc::new(Shared {
             asks,
             address: watch::Sender::new(setup.advertise.clone().unwrap_or_else(|| setup.bound.to_string())),
