@@ -103,7 +103,7 @@ pub enum Request {
     },
     /// Ends this link's session and presence. → `Done`
     Logout,
-    /// → `Done`
+    /// → `LoggedIn`: the session goes on under the new password; those on other devices end.
     ChangePassword {
         /// The present password.
         old: Password,

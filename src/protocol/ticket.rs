@@ -14,6 +14,7 @@ use super::{
     device::{DeviceSecret, is_signed_by},
     ids::{DeviceKey, GroupId, MembershipId, UserId},
     name::UserName,
+    version::Timestamp,
 };
 
 /// How long a member ticket lives.
@@ -28,8 +29,12 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 pub struct Session {
     /// The user.
     pub user: UserId,
+    /// What the user was called when it was issued, for a tracker that has yet to hear of the account.
+    pub name: UserName,
     /// The only device it counts on.
     pub device: DeviceKey,
+    /// Stamp of the password it was opened with: a later password ends it, whatever the clocks say.
+    pub credential_at: Timestamp,
     /// When it was issued.
     pub issued_ms: u64,
     /// When it ends.

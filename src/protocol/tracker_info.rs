@@ -364,8 +364,8 @@ mod tests {
         }
         assert!(matches!(TrackerInfo::parse(b"10.0.0.1:1\n\xff"), Err(TrackerInfoError::NotText(2))));
         assert_eq!(TrackerInfo::parse(&vec![b'\n'; MAX_TRACKER_FILE + 1]), Err(TrackerInfoError::TooLarge));
-        let many: String = (1..=65).map(|port| format!("10.0.0.1:{port}\n")).collect();
-        assert_eq!(TrackerInfo::parse(many.as_bytes()), Err(TrackerInfoError::TooMany(65)));
+        let many: Vec<_> = (1..=65).map(|port| format!("10.0.0.1:{port}")).collect();
+        assert_eq!(TrackerInfo::parse(many.join("\n").as_bytes()), Err(TrackerInfoError::TooMany(65)));
     }
 
     proptest! {

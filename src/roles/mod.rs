@@ -3,4 +3,5 @@
 pub mod bench;
 pub mod client;
 pub mod environment;
+pub mod tracker;
 pub mod units;

@@ -3,3 +3,4 @@
 pub mod client;
 pub mod database;
 pub mod disk;
+pub mod tracker;

@@ -1,0 +1,246 @@
+//! One client: hello, then a loop of one screen. Requests run beside it, answers and notices come back through one queue.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    login,
+    node::Node,
+    notice,
+    presence::{Home, LinkNo},
+    request,
+};
+use crate::{
+    protocol::{
+        client::{FromTracker, Presence, Request, SessionInfo, ToTracker, VERSION},
+        error::{ErrorCode, Failure},
+        ids::{DeviceKey, ManifestId, Nonce, UserId},
+        limits::{MAX_ORIGINS, MAX_PRESENCE_FILES},
+        manifest::ManifestHeader,
+        ticket::Signed,
+        version::VersionVector,
+    },
+    transport::link::{Link, LinkError, LinkReader, LinkWriter},
+};
+
+/// Longest time from the handshake to the client's hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// A client that says nothing for this long is gone; it pings every second.
+const IDLE: Duration = Duration::from_secs(10);
+/// Requests of one client at the same time; what it sends beyond waits in the stream.
+const MAX_UNDER_WAY: usize = 64;
+/// Answers and notices that wait for one client at most.
+const MAX_OUTGOING: usize = 256;
+/// Manifests offered on one link and not yet shared.
+const MAX_OFFERS: usize = 16;
+
+/// One client's link, as its requests see it.
+pub(super) struct Asker {
+    pub(super) node: Arc<Node>,
+    pub(super) link: LinkNo,
+    /// The key that the client proved.
+    pub(super) device: DeviceKey,
+    /// Where it dialled from.
+    pub(super) from: IpAddr,
+    offers: Mutex<BTreeMap<ManifestId, ManifestHeader>>,
+}
+
+/// Speaks with a client until either end stops.
+pub(super) async fn serve(node: Arc<Node>, link: Link, from: SocketAddr) {
+    let device = link.device();
+    let (mut reader, mut writer) = link.split();
+    let hello = match timeout(HELLO_WITHIN, reader.message()).await {
+        Ok(Ok(Some(ToTracker::Hello { version, session, seen }))) => (version, session, seen),
+        _ => return tracing::debug!(%from, "no hello"),
+    };
+    let (outgoing, queue) = mpsc::channel(MAX_OUTGOING);
+    let end = CancellationToken::new();
+    let no = node.state().clients.add(device, outgoing.clone(), end.clone());
+    let asker = Asker { node, link: no, device, from: from.ip(), offers: Mutex::default() };
+    let connection = Connection { asker: Arc::new(asker), outgoing, queue, end };
+    let ended = match connection.greet(&mut writer, hello).await {
+        Ok(()) => connection.run(&mut reader, &mut writer).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%from, %error, "a client's link ended");
+    }
+    let _ = writer.close().await;
+}
+
+struct Connection {
+    asker: Arc<Asker>,
+    outgoing: mpsc::Sender<FromTracker>,
+    queue: mpsc::Receiver<FromTracker>,
+    end: CancellationToken,
+}
+
+impl Connection {
+    async fn greet(
+        &self,
+        writer: &mut LinkWriter,
+        (version, session, _seen): (u16, Option<Signed>, VersionVector),
+    ) -> Result<(), LinkError> {
+        let session = match session {
+            Some(session) if version == VERSION => Some(login::resume(&self.asker, &session)),
+            _ => None,
+        };
+        let node = &self.asker.node;
+        let hello = FromTracker::Hello {
+            version: VERSION,
+            tracker: node.no,
+            now_ms: node.now_ms(),
+            session,
+            trackers: node.identities(),
+        };
+        writer.send(&hello).await?;
+        if version != VERSION {
+            return Err(LinkError::Protocol(format!("version {version}, not {VERSION}")));
+        }
+        Ok(())
+    }
+
+    /// The loop. The queue goes first: a client that floods us still gets its answers.
+    async fn run(mut self, reader: &mut LinkReader, writer: &mut LinkWriter) -> Result<(), LinkError> {
+        let slots = Arc::new(Semaphore::new(MAX_UNDER_WAY));
+        let mut idle = Instant::now() + IDLE;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.asker.node.env.shutdown.cancelled() => return Ok(()),
+                () = self.end.cancelled() => return Err(LinkError::Timeout("reading what it was sent")),
+                Some(message) = self.queue.recv() => {
+                    writer.queue(&message);
+                    while writer.queued_bytes() < 64 * 1024 && let Ok(more) = self.queue.try_recv() {
+                        writer.queue(&more);
+                    }
+                    writer.flush().await?;
+                }
+                message = timeout_at(idle, reader.message()) => {
+                    let message = message.map_err(|_| LinkError::Timeout("a sign of life"))??;
+                    let Some(message) = message else { return Ok(()) };
+                    idle = Instant::now() + IDLE;
+                    self.take(message, &slots).await?;
+                }
+            }
+        }
+    }
+
+    async fn take(&self, message: ToTracker, slots: &Arc<Semaphore>) -> Result<(), LinkError> {
+        match message {
+            ToTracker::Hello { .. } => Err(LinkError::Protocol("a second hello".to_owned())),
+            ToTracker::Ping => {
+                let pong = FromTracker::Pong { now_ms: self.asker.node.now_ms() };
+                // A full queue says that we live, too.
+                let _ = self.outgoing.try_send(pong);
+                Ok(())
+            }
+            ToTracker::Presence(presence) => self.asker.serve(presence),
+            ToTracker::Request { seen, .. } if seen.len() > MAX_ORIGINS => {
+                Err(LinkError::Protocol("a vector of too many origins".to_owned()))
+            }
+            ToTracker::Request { seq, nonce, seen, request } => {
+                let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
+                let (asker, outgoing) = (Arc::clone(&self.asker), self.outgoing.clone());
+                self.asker.node.env.spawn(async move {
+                    let answer = asker.answer(seq, nonce, seen, request).await;
+                    let _ = outgoing.send(answer).await;
+                    drop(slot);
+                });
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Asker {
+    async fn answer(&self, seq: u64, nonce: Nonce, seen: VersionVector, request: Request) -> FromTracker {
+        let answered = tokio::select! {
+            biased;
+            answered = request::answer(self, nonce, &seen, request) => answered,
+            () = self.node.env.shutdown.cancelled() => request::Answered::failed(super::node::stopping()),
+        };
+        FromTracker::Answer { seq, seen: answered.seen, stale: answered.stale, result: answered.result }
+    }
+
+    /// Who is logged in on this link.
+    pub(super) fn user(&self) -> Option<UserId> {
+        let state = self.node.state();
+        state.clients.get(self.link)?.session.map(|session| session.user)
+    }
+
+    /// Who is logged in on this link, or `not_logged_in`.
+    pub(super) fn logged_in(&self) -> Result<UserId, Failure> {
+        self.user()
+            .ok_or_else(|| Failure::new(ErrorCode::NotLoggedIn, "You are not logged in. Log in with: login <user>"))
+    }
+
+    /// Begins a session on this link.
+    pub(super) fn begin_session(&self, session: super::clients::LoggedIn) {
+        let mut state = self.node.state();
+        state.clients.set_session(self.link, Some(session));
+        state.presence.enter(self.device, Home::Here(self.link), session.user);
+        notice::tell_renamed(&state, self.link, &session.user);
+    }
+
+    /// Ends the session on this link, if there is one.
+    pub(super) fn end_session(&self) {
+        let mut state = self.node.state();
+        state.clients.set_session(self.link, None);
+        state.presence.leave(self.device, Home::Here(self.link));
+    }
+
+    /// What a user is called now; what the session says as long as the account has yet to arrive.
+    pub(super) fn info(&self, user: UserId, name: crate::protocol::name::UserName) -> SessionInfo {
+        let name = self.node.state().catalog.user_name(&user).cloned().unwrap_or(name);
+        SessionInfo { user, name }
+    }
+
+    /// Manifests offered on this link.
+    pub(super) fn offers(&self) -> MutexGuard<'_, BTreeMap<ManifestId, ManifestHeader>> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers an offered manifest; the first one goes when there are too many.
+    pub(super) fn offer(&self, id: ManifestId, manifest: ManifestHeader) {
+        let mut offers = self.offers();
+        if offers.len() >= MAX_OFFERS && !offers.contains_key(&id) {
+            offers.pop_first();
+        }
+        offers.insert(id, manifest);
+    }
+
+    fn serve(&self, mut presence: Presence) -> Result<(), LinkError> {
+        if presence.serving.len() > MAX_PRESENCE_FILES || presence.ended.len() > MAX_PRESENCE_FILES {
+            return Err(LinkError::Protocol("too many files in one presence message".to_owned()));
+        }
+        presence.address = self.reachable(&presence.address)?;
+        self.node.state().presence.update(self.device, Home::Here(self.link), &presence);
+        Ok(())
+    }
+
+    /// The address others dial: one that names no machine is completed by where the client dialled from.
+    fn reachable(&self, address: &str) -> Result<String, LinkError> {
+        let parsed: SocketAddr =
+            address.parse().map_err(|_| LinkError::Protocol("a presence without IP:PORT".to_owned()))?;
+        let ip = if parsed.ip().is_unspecified() { self.from.to_canonical() } else { parsed.ip() };
+        Ok(SocketAddr::new(ip, parsed.port()).to_string())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.asker.end_session();
+        self.asker.node.state().clients.remove(self.asker.link);
+    }
+}

@@ -1,0 +1,188 @@
+//! Accounts and sessions: registering, logging in, going on at another tracker, changing the password.
+
+use tokio::time::Instant;
+
+use super::{clients::LoggedIn, connection::Asker, node::Writer, trackers::millis};
+use crate::{
+    protocol::{
+        client::{Answer, Password, SessionInfo},
+        error::{ErrorCode, Failure},
+        ids::{RequestId, UserId},
+        name::UserName,
+        record::Credential,
+        ticket::{SESSION_LIFE, Session, Signed},
+        version::{Timestamp, VersionVector},
+    },
+    replica::command::{self, Command},
+};
+
+/// Accounts of one claimed name that a password is tried on: the holder, and those who lost the claim.
+const MAX_CLAIMANTS: usize = 4;
+
+/// What an answer about accounts shows, beside the answer.
+pub(super) type Shown = (Answer, VersionVector);
+
+/// Checks the session that a client shows at its hello, and goes on with it.
+pub(super) fn resume(asker: &Asker, signed: &Signed) -> Result<SessionInfo, Failure> {
+    let session = open(asker, signed)?;
+    asker.begin_session(LoggedIn { user: session.user, credential_at: session.credential_at });
+    Ok(asker.info(session.user, session.name))
+}
+
+fn open(asker: &Asker, signed: &Signed) -> Result<Session, Failure> {
+    let node = &asker.node;
+    let offset_ms =
+        if signed.signer == node.key() { Some(0) } else { node.state().trackers.clock_offset_ms(&signed.signer) };
+    let offset_ms = offset_ms.ok_or_else(|| refused("no tracker known here has signed it"))?;
+    let signer_now_ms = node.now_ms().saturating_add_signed(offset_ms);
+    let session: Session = signed.open(signer_now_ms).map_err(|error| refused(&error.to_string()))?;
+    if session.device != asker.device {
+        return Err(refused("it is another device's"));
+    }
+    let credential_at = node.state().catalog.credential(&session.user).map(|(at, _)| at);
+    if credential_at.is_some_and(|at| session.credential_at < at) {
+        return Err(refused("the password was changed since"));
+    }
+    Ok(session)
+}
+
+fn refused(why: &str) -> Failure {
+    Failure::new(ErrorCode::NotLoggedIn, format!("The session is over: {why}. Log in again with: login <user>"))
+}
+
+/// Registers an account.
+pub(super) async fn create_user(
+    asker: &Asker,
+    request: RequestId,
+    seen: &VersionVector,
+    user: UserName,
+    password: Password,
+) -> Result<Shown, Failure> {
+    let known = {
+        let state = asker.node.state();
+        let answer = command::answer(&state.catalog, &request);
+        if answer.is_none() {
+            command::check_new_user(&state.catalog, &user)?;
+        }
+        answer.map(|answer| (answer, state.catalog.vector().clone()))
+    };
+    let (answer, needed) = if let Some(known) = known {
+        known
+    } else {
+        let credential = asker.node.passwords.hash(password).await?;
+        let writer = Writer { link: asker.link, user: None, device: asker.device, seen };
+        let (answer, needed) = asker.node.write(writer, request, &Command::CreateUser { user, credential }).await?;
+        (answer.unwrap_or(Answer::Done), needed)
+    };
+    asker.node.until_acknowledged(&needed).await?;
+    Ok((answer, needed))
+}
+
+/// Opens a session.
+pub(super) async fn login(asker: &Asker, name: UserName, password: &Password) -> Result<Shown, Failure> {
+    let node = &asker.node;
+    node.state().throttle.attempt(Instant::now(), &name, asker.from)?;
+    let accounts = accounts(asker, &name);
+    let mut found = None;
+    for (user, credential_at, credential) in accounts.iter().cloned() {
+        if node.passwords.verify(password, Some(credential)).await {
+            found = Some(LoggedIn { user, credential_at });
+            break;
+        }
+    }
+    if accounts.is_empty() {
+        node.passwords.verify(password, None).await;
+    }
+    let session = found.ok_or_else(bad_credentials)?;
+    node.state().throttle.succeeded(&name, asker.from);
+    asker.begin_session(session);
+    let needed = {
+        let state = node.state();
+        // The password may have changed while it was verified.
+        let is_current = state.catalog.credential(&session.user).is_some_and(|(at, _)| at <= session.credential_at);
+        is_current.then(|| state.catalog.vector().clone())
+    };
+    let Some(needed) = needed else {
+        asker.end_session();
+        return Err(bad_credentials());
+    };
+    node.until_durable(&needed).await?;
+    Ok((logged_in(asker, session, name), needed))
+}
+
+/// The accounts that `name` may mean, the one who is called so now first.
+fn accounts(asker: &Asker, name: &UserName) -> Vec<(UserId, Timestamp, Credential)> {
+    let state = asker.node.state();
+    let mut users: Vec<_> = state.catalog.user_named(name).into_iter().collect();
+    for user in state.catalog.claimants(name) {
+        if !users.contains(&user) {
+            users.push(user);
+        }
+    }
+    let with_credential = |user: UserId| {
+        let (at, credential) = state.catalog.credential(&user)?;
+        Some((user, at, credential.clone()))
+    };
+    users.into_iter().take(MAX_CLAIMANTS).filter_map(with_credential).collect()
+}
+
+/// Changes the password. The session on this link goes on, under the new one.
+pub(super) async fn change_password(
+    asker: &Asker,
+    request: RequestId,
+    seen: &VersionVector,
+    old: &Password,
+    new: Password,
+) -> Result<Shown, Failure> {
+    let user = asker.logged_in()?;
+    let node = &asker.node;
+    let known = command::answer(&node.state().catalog, &request).is_some();
+    if !known {
+        verify_own(asker, user, old).await?;
+    }
+    let credential = if known { Credential(String::new()) } else { node.passwords.hash(new).await? };
+    let writer = Writer { link: asker.link, user: Some(user), device: asker.device, seen };
+    let (_, needed) = node.write(writer, request, &Command::ChangePassword { credential }).await?;
+    node.until_acknowledged(&needed).await?;
+    let session = node.state().clients.get(asker.link).and_then(|client| client.session);
+    let session = session.filter(|session| session.user == user).ok_or_else(|| refused("it ended meanwhile"))?;
+    let name = node.state().catalog.user_name(&user).cloned().ok_or_else(|| refused("the account is unknown here"))?;
+    Ok((logged_in(asker, session, name), needed))
+}
+
+async fn verify_own(asker: &Asker, user: UserId, old: &Password) -> Result<(), Failure> {
+    let node = &asker.node;
+    let (name, credential) = {
+        let mut state = node.state();
+        let name = state.catalog.user_name(&user).cloned().ok_or_else(bad_credentials)?;
+        state.throttle.attempt(Instant::now(), &name, asker.from)?;
+        let credential = state.catalog.credential(&user).map(|(_, credential)| credential.clone());
+        (name, credential)
+    };
+    if !node.passwords.verify(old, credential).await {
+        return Err(Failure::new(ErrorCode::BadCredentials, "The old password is wrong. Try again."));
+    }
+    node.state().throttle.succeeded(&name, asker.from);
+    Ok(())
+}
+
+fn logged_in(asker: &Asker, LoggedIn { user, credential_at }: LoggedIn, name: UserName) -> Answer {
+    let info = asker.info(user, name);
+    let issued_ms = asker.node.now_ms();
+    let session = Session {
+        user,
+        name: info.name.clone(),
+        device: asker.device,
+        credential_at,
+        issued_ms,
+        expires_ms: issued_ms.saturating_add(millis(SESSION_LIFE)),
+    };
+    Answer::LoggedIn { info, session: Signed::seal(&session, &asker.node.secret) }
+}
+
+fn bad_credentials() -> Failure {
+    Failure::new(
+        ErrorCode::BadCredentials,
+        "The user name or the password is wrong. Check both, or register with: create_user <user>",
+    )
+}

@@ -1,0 +1,120 @@
+//! The tracker role: keeps a replica of the catalog, answers clients, and synchronizes with the other trackers.
+//!
+//! ```text
+//! client ── connection ── request ─┐ decide                          ┌─► notices to clients
+//!                         login    ├──────► Node ── log writer ──────┤
+//! tracker ── sync ─────────────────┘ apply        (one fsync a batch)└─► durable vector ─► answers, sync links
+//! ```
+
+mod accept;
+mod clients;
+mod connection;
+mod log_writer;
+mod login;
+mod node;
+mod notice;
+mod password;
+mod presence;
+mod pulse;
+mod question;
+mod request;
+mod sync;
+mod sync_link;
+mod throttle;
+mod trackers;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use node::Node;
+
+use crate::{
+    protocol::{
+        error::{ErrorCode, Failure},
+        ids::{DeviceKey, TrackerNo},
+        tracker_info::TrackerInfo,
+    },
+    roles::environment::Environment,
+};
+
+/// What a tracker is started with.
+#[derive(Clone, Debug)]
+pub struct TrackerConfig {
+    /// All trackers of the cluster.
+    pub info: TrackerInfo,
+    /// Which of them this one is.
+    pub no: TrackerNo,
+    /// Its folder.
+    pub data_dir: PathBuf,
+    /// Where to listen, when it differs from the listed address.
+    pub bind: Option<String>,
+}
+
+/// A running tracker.
+pub struct Tracker {
+    node: Arc<Node>,
+    address: SocketAddr,
+}
+
+impl Tracker {
+    /// Opens the folder, replays the log, listens, and dials the other trackers.
+    pub async fn start(env: Environment, config: TrackerConfig) -> Result<Self, Failure> {
+        let listed = config.info.tracker(config.no).ok_or_else(|| no_such_tracker(&config))?;
+        let bind = config.bind.clone().unwrap_or_else(|| listed.address.clone());
+        let (node, appends) = Node::open(env.clone(), &config).await?;
+        let listener = env.transport.listen(&bind).await.map_err(|error| cannot_listen(&bind, &error))?;
+        let address = listener.local_address().map_err(|error| cannot_listen(&bind, &error))?;
+        env.spawn(log_writer::run(Arc::clone(&node), appends));
+        env.spawn(pulse::run(Arc::clone(&node)));
+        for tracker in config.info.trackers.iter().filter(|tracker| tracker.no != config.no) {
+            env.spawn(sync::keep_linked(Arc::clone(&node), tracker.clone()));
+        }
+        env.spawn(accept::run(Arc::clone(&node), listener));
+        Ok(Self { node, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its public key.
+    pub fn key(&self) -> DeviceKey {
+        self.node.key()
+    }
+
+    /// Waits until it has been asked to stop, or must; then why.
+    pub async fn ended(&self) -> Result<(), Failure> {
+        self.node.env.shutdown.cancelled().await;
+        self.node.failure()
+    }
+
+    /// Stops: says farewell to every link, finishes what is being written, closes the folder.
+    pub async fn stop(self) {
+        self.node.env.stop().await;
+    }
+}
+
+fn no_such_tracker(config: &TrackerConfig) -> Failure {
+    let count = config.info.trackers.len();
+    let message = format!(
+        "There is no tracker {}: the tracker file lists {count}, numbered from 1. Choose a number from 1 to {count}.",
+        config.no
+    );
+    Failure::new(ErrorCode::Usage, message)
+}
+
+fn cannot_listen(address: &str, error: &std::io::Error) -> Failure {
+    let message = match error.kind() {
+        std::io::ErrorKind::AddrInUse => format!(
+            "The address {address} is in use. Stop the process that listens there, or list another port for this tracker."
+        ),
+        std::io::ErrorKind::AddrNotAvailable => {
+            format!("The address {address} is not this machine's. Give the one to listen at with --bind IP:PORT.")
+        }
+        _ => format!("Cannot listen at {address}: {error}. Check the address, or give another with --bind IP:PORT."),
+    };
+    Failure::new(ErrorCode::Io, message)
+}

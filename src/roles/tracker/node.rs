@@ -1,0 +1,366 @@
+//! The one owner of a tracker's state, and the only ways to change it.
+//!
+//! The catalog runs ahead of the disk: a write is applied when it is decided, so that the next decision sees it, and goes to
+//! the log writer in the same order. Nothing of it leaves this process before it is durable: every answer, read or write,
+//! waits until the log holds all that it shows, and links send from the log only. So a counter that was lost with the
+//! power was never seen by anybody, and may be drawn again.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use rand_chacha::rand_core::Rng as _;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
+
+use super::{
+    TrackerConfig,
+    clients::Clients,
+    log_writer::{Append, QUEUE},
+    notice,
+    password::Passwords,
+    presence::{LinkNo, PresenceMap},
+    throttle::Throttle,
+    trackers::Trackers,
+};
+use crate::{
+    protocol::{
+        client::{Answer, Notice, TrackerIdentity},
+        device::DeviceSecret,
+        error::{ErrorCode, Failure},
+        ids::{DeviceKey, RequestId, TrackerNo, UserId},
+        record::{Change, ChangeBody},
+        version::{Dot, VersionVector},
+    },
+    replica::{
+        Catalog, Effect,
+        clock::{HybridClock, Observed},
+        command::{self, Caller, Command, Decision},
+    },
+    roles::environment::Environment,
+    store::{
+        database::open_database,
+        tracker::{StoreError, TrackerStore},
+    },
+    transport::tls::Identity,
+};
+
+/// Longest wait for a tracker in touch to confirm; its link calls it out of touch before.
+const CONFIRM_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Everything the tasks of a tracker share.
+pub(super) struct Node {
+    pub(super) env: Environment,
+    pub(super) no: TrackerNo,
+    pub(super) secret: DeviceSecret,
+    pub(super) identity: Identity,
+    pub(super) store: Arc<TrackerStore>,
+    pub(super) passwords: Passwords,
+    state: Mutex<State>,
+    appends: mpsc::Sender<Append>,
+    durable: watch::Sender<VersionVector>,
+    /// Counts what becomes known of the other trackers' links.
+    progress: watch::Sender<u64>,
+    failure: OnceLock<Failure>,
+}
+
+/// What is locked together, never across an await.
+pub(super) struct State {
+    pub(super) catalog: Catalog,
+    pub(super) presence: PresenceMap,
+    pub(super) clients: Clients,
+    pub(super) trackers: Trackers,
+    pub(super) throttle: Throttle,
+    clock: HybridClock,
+    /// Highest counter of this origin that another tracker knows: above the log's only when the disk was set back.
+    own_known: u64,
+}
+
+/// Who writes: a client's link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Writer<'a> {
+    pub(super) link: LinkNo,
+    pub(super) user: Option<UserId>,
+    pub(super) device: DeviceKey,
+    pub(super) seen: &'a VersionVector,
+}
+
+impl Node {
+    /// Opens the folder and replays the log. The log writer is to be run with what is returned beside.
+    pub(super) async fn open(
+        env: Environment,
+        config: &TrackerConfig,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<Append>), Failure> {
+        let mut fresh = [0; 32];
+        env.rng("tracker identity", 0).fill_bytes(&mut fresh);
+        let (disk, config_here) = (Arc::clone(&env.disk), config.clone());
+        let opened = env.offload(move || Opened::read(&*disk, &config_here, fresh)).await?;
+        let mut clock = HybridClock::default();
+        clock.observe(opened.catalog.latest(), env.wall_clock.now_ms());
+        let durable = opened.catalog.vector().clone();
+        let state = State {
+            catalog: opened.catalog,
+            presence: PresenceMap::default(),
+            clients: Clients::default(),
+            trackers: Trackers::new(&config.info, config.no, &opened.known),
+            throttle: Throttle::default(),
+            clock,
+            own_known: 0,
+        };
+        let (appends, receiver) = mpsc::channel(QUEUE);
+        let node = Self {
+            no: config.no,
+            identity: Identity::new(&opened.secret),
+            secret: opened.secret,
+            store: Arc::new(opened.store),
+            passwords: Passwords::new(&env),
+            state: Mutex::new(state),
+            appends,
+            durable: watch::Sender::new(durable),
+            progress: watch::Sender::new(0),
+            failure: OnceLock::new(),
+            env,
+        };
+        Ok((Arc::new(node), receiver))
+    }
+
+    /// This tracker's public key: the origin of its changes.
+    pub(super) fn key(&self) -> DeviceKey {
+        self.identity.device()
+    }
+
+    /// This machine's wall clock, milliseconds since the Unix epoch.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.env.wall_clock.now_ms()
+    }
+
+    /// The state, locked.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that is durable here, and when that grows.
+    pub(super) fn durable(&self) -> watch::Receiver<VersionVector> {
+        self.durable.subscribe()
+    }
+
+    /// Counts up whenever something becomes known of the other trackers.
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    /// Something became known of the other trackers.
+    pub(super) fn note_progress(&self) {
+        self.progress.send_modify(|count| *count += 1);
+    }
+
+    /// The trackers that this one vouches for, itself first.
+    pub(super) fn identities(&self) -> Vec<TrackerIdentity> {
+        let own = TrackerIdentity { tracker: self.no, key: self.key(), clock_offset_ms: 0 };
+        let mut all = vec![own];
+        all.extend(self.state().trackers.identities());
+        all
+    }
+
+    /// Tells the clients that keys or clocks of the trackers have changed.
+    pub(super) fn announce_trackers(&self) {
+        let identities = self.identities();
+        self.state().clients.notify_all(&Notice::Trackers(identities));
+    }
+
+    /// The disk has failed, or the like: what is in memory is no longer what rests. Everything stops.
+    pub(super) fn fail(&self, why: &str) {
+        let message =
+            format!("Tracker {} stops: {why}. What was acknowledged is safe; restart it when this is mended.", self.no);
+        tracing::error!("{message}");
+        let _ = self.failure.set(Failure::new(ErrorCode::Io, message));
+        self.env.shutdown.cancel();
+    }
+
+    /// Why it stopped by itself, if it did.
+    pub(super) fn failure(&self) -> Result<(), Failure> {
+        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+}
+
+/// Writing.
+impl Node {
+    /// Decides on a write and applies it. Returns the answer, if there is nothing to do, and what must be durable and confirmed
+    /// before anything is answered.
+    pub(super) async fn write(
+        &self,
+        writer: Writer<'_>,
+        request: RequestId,
+        command: &Command,
+    ) -> Result<(Option<Answer>, VersionVector), Failure> {
+        let permit = self.appends.reserve().await.map_err(|_| stopping())?;
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        if state.own_known > state.catalog.vector().counter(&self.key()) {
+            let message = "This tracker is fetching back what its disk has lost. Try again in a moment.";
+            return Err(Failure::new(ErrorCode::Stale, message));
+        }
+        let caller = Caller { user: writer.user, device: writer.device, seen: writer.seen };
+        let (body, after) = match command::decide(&state.catalog, &caller, &request, command)? {
+            Decision::AlreadyDone(answer) => return Ok((Some(answer), state.catalog.vector().clone())),
+            Decision::Append { body, after } => (body, after),
+        };
+        let change = self.stamp(&mut state, request, body, after, now_ms);
+        let effects = state.catalog.apply(&change);
+        if let ChangeBody::CredentialSet { user, .. } = &change.body {
+            state.renew_session(writer.link, *user);
+        }
+        let mut needed = VersionVector::default();
+        needed.insert(change.dot);
+        permit.send(Append { changes: vec![change], effects });
+        Ok((None, needed))
+    }
+
+    fn stamp(
+        &self,
+        state: &mut State,
+        request: RequestId,
+        body: ChangeBody,
+        after: crate::protocol::version::Timestamp,
+        now_ms: u64,
+    ) -> Change {
+        let origin = self.key();
+        let counter = state.catalog.vector().counter(&origin) + 1;
+        let at = state.clock.tick_after(after, now_ms);
+        Change { dot: Dot { origin, counter }, at, taken_by: self.no, request, body }
+    }
+
+    /// Applies what a link's inbox has ready, given all that the catalog knows.
+    pub(super) async fn ingest(&self, ready: impl FnOnce(&VersionVector) -> Vec<Change>) -> Result<usize, Failure> {
+        let permit = self.appends.reserve().await.map_err(|_| stopping())?;
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        let changes = ready(state.catalog.vector());
+        if changes.is_empty() {
+            return Ok(0);
+        }
+        let mut effects = Vec::new();
+        for change in &changes {
+            if let Observed::Clamped { lead_ms } = state.clock.observe(change.at, now_ms) {
+                tracing::warn!(origin = %change.dot.origin, lead_ms, "a change is stamped ahead of this machine's clock");
+            }
+            effects.extend(state.catalog.apply(change));
+        }
+        let count = changes.len();
+        permit.send(Append { changes, effects });
+        Ok(count)
+    }
+
+    /// Another tracker knows changes of this origin up to `counter`.
+    pub(super) fn hear_own(&self, counter: u64) {
+        let mut state = self.state();
+        state.own_known = state.own_known.max(counter);
+    }
+
+    /// The log writer has these on disk.
+    pub(super) fn durable_now(&self, dots: &[Dot]) {
+        self.durable.send_modify(|durable| dots.iter().for_each(|dot| durable.insert(*dot)));
+        self.state().trackers.note_lag(&self.durable.borrow(), Instant::now());
+    }
+
+    /// Tells clients what changes did, now that they are durable.
+    pub(super) fn tell(&self, effects: &[Effect]) {
+        notice::tell(&mut self.state(), effects);
+    }
+}
+
+/// Waiting.
+impl Node {
+    /// Waits until all of `vector` is durable here.
+    pub(super) async fn until_durable(&self, vector: &VersionVector) -> Result<(), Failure> {
+        let mut durable = self.durable();
+        tokio::select! {
+            biased;
+            known = durable.wait_for(|durable| durable.includes(vector)) => known.map(|_| ()).map_err(|_| stopping()),
+            () = self.env.shutdown.cancelled() => Err(stopping()),
+        }
+    }
+
+    /// Waits until all of `vector` is durable here and at every tracker in touch.
+    pub(super) async fn until_acknowledged(&self, vector: &VersionVector) -> Result<(), Failure> {
+        self.until_durable(vector).await?;
+        let mut progress = self.progress();
+        let confirmed = async {
+            while !self.state().trackers.have_confirmed(vector) {
+                if progress.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = timeout(CONFIRM_WITHIN, confirmed).await;
+        Ok(())
+    }
+}
+
+impl State {
+    /// The link that changed the password stays logged in.
+    fn renew_session(&mut self, link: LinkNo, user: UserId) {
+        let Some((credential_at, _)) = self.catalog.credential(&user) else { return };
+        let session = self.clients.get(link).and_then(|client| client.session);
+        if let Some(session) = session.filter(|session| session.user == user) {
+            self.clients.set_session(link, Some(super::clients::LoggedIn { credential_at, ..session }));
+        }
+    }
+}
+
+pub(super) fn stopping() -> Failure {
+    Failure::new(ErrorCode::NoTracker, "This tracker is stopping. Another one takes over.")
+}
+
+/// What a folder holds.
+struct Opened {
+    store: TrackerStore,
+    secret: DeviceSecret,
+    known: BTreeMap<String, DeviceKey>,
+    catalog: Catalog,
+}
+
+impl Opened {
+    fn read(disk: &dyn crate::store::disk::Disk, config: &TrackerConfig, fresh: [u8; 32]) -> Result<Self, Failure> {
+        let folder = &config.data_dir;
+        disk.create_dir_all(folder).map_err(|error| cannot_open(config, &error))?;
+        let path = folder.join("tracker.redb");
+        let database = open_database(disk, &path)
+            .map_err(|error| Failure::new(ErrorCode::Io, format!("Tracker {} cannot start: {error}.", config.no)))?;
+        Self::load(TrackerStore::new(database), config, fresh).map_err(|error| cannot_open(config, &error))
+    }
+
+    fn load(
+        store: Result<TrackerStore, StoreError>,
+        config: &TrackerConfig,
+        fresh: [u8; 32],
+    ) -> Result<Self, StoreError> {
+        let store = store?;
+        let secret = store.secret_or(fresh)?;
+        let mut known = BTreeMap::new();
+        for tracker in &config.info.trackers {
+            if let Some(key) = store.known_key(&tracker.address)? {
+                known.insert(tracker.address.clone(), key);
+            }
+        }
+        let mut catalog = Catalog::new();
+        store.replay(|change| {
+            catalog.apply(&change);
+        })?;
+        Ok(Self { store, secret, known, catalog })
+    }
+}
+
+fn cannot_open(config: &TrackerConfig, error: &dyn std::fmt::Display) -> Failure {
+    let message = format!(
+        "Tracker {} cannot use its folder {}: {error}. Check its permissions and the space left, or choose another with \
+         --data-dir.",
+        config.no,
+        config.data_dir.display()
+    );
+    Failure::new(ErrorCode::Io, message)
+}

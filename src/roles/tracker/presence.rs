@@ -1,0 +1,508 @@
+//! Who is online where, with how much of which files: soft state of the whole cluster. Pure; time is passed in.
+//!
+//! A *seat* is one device at one home: a link of ours, or another tracker that speaks for its own links. A device that
+//! moves has two seats for a while; the one taken last counts. Seats at a tracker that is lost, or that came back and has
+//! not named them again, fall after [`GRACE`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::protocol::{
+    client::{Presence, Serving},
+    ids::{DeviceKey, FileId, GroupId, UserId},
+    limits::{MAX_PRESENCE_FILES, MAX_SHARES},
+    sync::DevicePresence,
+};
+
+/// How long the seats at a lost tracker stay.
+pub(super) const GRACE: Duration = Duration::from_secs(15);
+
+/// Number of a client's link at this tracker.
+pub(super) type LinkNo = u64;
+
+/// Where a device is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Home {
+    /// To this tracker.
+    Here(LinkNo),
+    /// To the tracker with this key.
+    At(DeviceKey),
+}
+
+/// One device at one home.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    /// Who is logged in.
+    pub(super) user: UserId,
+    /// `IP:PORT` to dial.
+    pub(super) address: String,
+    serving: BTreeMap<FileId, (GroupId, u8)>,
+    /// Grows with every seat taken.
+    turn: u64,
+    expires: Option<Instant>,
+}
+
+/// A device that serves a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Server<'a> {
+    /// The device.
+    pub(super) device: DeviceKey,
+    /// Where it is linked.
+    pub(super) home: Home,
+    /// Who, at which address.
+    pub(super) seat: &'a Seat,
+    /// The group it serves the file in.
+    pub(super) group: GroupId,
+    /// Whole percent.
+    pub(super) percent: u8,
+}
+
+/// All seats, and what has yet to be told of them.
+#[derive(Debug, Default)]
+pub(super) struct PresenceMap {
+    seats: BTreeMap<DeviceKey, BTreeMap<Home, Seat>>,
+    by_file: BTreeMap<FileId, BTreeSet<DeviceKey>>,
+    by_user: BTreeMap<UserId, BTreeSet<DeviceKey>>,
+    turns: u64,
+    /// What the other trackers have yet to hear of devices linked here.
+    untold: BTreeMap<DeviceKey, Untold>,
+    /// Files whose swarm is not what its members know.
+    changed: BTreeSet<FileId>,
+}
+
+#[derive(Debug)]
+enum Untold {
+    All,
+    Files(BTreeSet<FileId>),
+}
+
+/// What goes in.
+impl PresenceMap {
+    /// `user` is logged in on `device`, linked at `home`.
+    pub(super) fn enter(&mut self, device: DeviceKey, home: Home, user: UserId) {
+        self.leave(device, home);
+        self.turns += 1;
+        let seat = Seat { user, address: String::new(), serving: BTreeMap::new(), turn: self.turns, expires: None };
+        let before = self.files_of(&device);
+        self.seats.entry(device).or_default().insert(home, seat);
+        self.reindex(device, &before);
+        self.tell_all(device, home);
+    }
+
+    /// `device` is no longer logged in at `home`.
+    pub(super) fn leave(&mut self, device: DeviceKey, home: Home) {
+        let before = self.files_of(&device);
+        let Some(homes) = self.seats.get_mut(&device) else { return };
+        let Some(seat) = homes.remove(&home) else { return };
+        if homes.is_empty() {
+            self.seats.remove(&device);
+        }
+        self.unlist_user(device, seat.user);
+        self.reindex(device, &before);
+        self.tell_all(device, home);
+    }
+
+    /// `device`, at `home`, says what it serves. Ignored while nobody is logged in there.
+    pub(super) fn update(&mut self, device: DeviceKey, home: Home, presence: &Presence) {
+        let before = self.files_of(&device);
+        let Some(seat) = self.seats.get_mut(&device).and_then(|homes| homes.get_mut(&home)) else { return };
+        let mut touched: BTreeSet<FileId> = presence.ended.iter().copied().collect();
+        touched.extend(presence.serving.iter().map(|serving| serving.file));
+        let is_moved = seat.address != presence.address;
+        seat.expires = None;
+        seat.merge(presence);
+        if is_moved {
+            self.changed.extend(self.files_of(&device).into_keys());
+        }
+        self.reindex(device, &before);
+        if presence.reset || is_moved {
+            self.tell_all(device, home);
+        } else {
+            self.tell(device, home, touched);
+        }
+    }
+
+    /// Another tracker speaks of a device linked to it.
+    pub(super) fn hear(&mut self, tracker: DeviceKey, said: &DevicePresence) {
+        let home = Home::At(tracker);
+        let Some(user) = said.user else { return self.leave(said.device, home) };
+        let known = self.seats.get(&said.device).and_then(|homes| homes.get(&home));
+        if known.is_none_or(|seat| seat.user != user) {
+            self.enter(said.device, home, user);
+        }
+        self.update(said.device, home, &said.presence);
+    }
+
+    /// A tracker is lost, or begins anew: its seats fall after [`GRACE`] unless it names them again.
+    pub(super) fn doubt(&mut self, tracker: DeviceKey, now: Instant) {
+        let seats = self.seats.values_mut().filter_map(|homes| homes.get_mut(&Home::At(tracker)));
+        for seat in seats {
+            seat.expires.get_or_insert(now + GRACE);
+        }
+    }
+
+    /// Lets the seats fall whose time has come.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let fallen: Vec<_> = self
+            .seats
+            .iter()
+            .flat_map(|(device, homes)| homes.iter().map(move |(home, seat)| (*device, *home, seat.expires)))
+            .filter(|(_, _, expires)| expires.is_some_and(|expires| expires <= now))
+            .collect();
+        for (device, home, _) in fallen {
+            self.leave(device, home);
+        }
+    }
+
+    fn tell(&mut self, device: DeviceKey, home: Home, files: BTreeSet<FileId>) {
+        if matches!(home, Home::At(_)) || files.is_empty() {
+            return;
+        }
+        match self.untold.entry(device).or_insert_with(|| Untold::Files(BTreeSet::new())) {
+            Untold::All => {}
+            Untold::Files(known) => known.extend(files),
+        }
+    }
+
+    fn tell_all(&mut self, device: DeviceKey, home: Home) {
+        if matches!(home, Home::Here(_)) {
+            self.untold.insert(device, Untold::All);
+        }
+    }
+
+    /// Files with percent, of the seat that counts.
+    fn files_of(&self, device: &DeviceKey) -> BTreeMap<FileId, u8> {
+        let seat = self.seat(device).map(|(_, seat)| seat);
+        seat.into_iter().flat_map(|seat| seat.serving.iter().map(|(file, (_, percent))| (*file, *percent))).collect()
+    }
+
+    /// Brings the indexes in line after `device` served `before`.
+    fn reindex(&mut self, device: DeviceKey, before: &BTreeMap<FileId, u8>) {
+        let after = self.files_of(&device);
+        for file in before.keys().filter(|file| !after.contains_key(*file)) {
+            if let Some(devices) = self.by_file.get_mut(file) {
+                devices.remove(&device);
+                if devices.is_empty() {
+                    self.by_file.remove(file);
+                }
+            }
+            self.changed.insert(*file);
+        }
+        for (file, percent) in after {
+            let was = before.get(&file);
+            if was.is_none() {
+                self.by_file.entry(file).or_default().insert(device);
+            }
+            if was.is_none_or(|was| (*was == 100) != (percent == 100)) {
+                self.changed.insert(file);
+            }
+        }
+        if let Some((_, seat)) = self.seat(&device) {
+            self.by_user.entry(seat.user).or_default().insert(device);
+        }
+    }
+
+    fn unlist_user(&mut self, device: DeviceKey, user: UserId) {
+        let stays = self.seats.get(&device).is_some_and(|homes| homes.values().any(|seat| seat.user == user));
+        if stays {
+            return;
+        }
+        if let Some(devices) = self.by_user.get_mut(&user) {
+            devices.remove(&device);
+            if devices.is_empty() {
+                self.by_user.remove(&user);
+            }
+        }
+    }
+}
+
+/// What it answers.
+impl PresenceMap {
+    /// The seat of a device that counts.
+    pub(super) fn seat(&self, device: &DeviceKey) -> Option<(Home, &Seat)> {
+        let homes = self.seats.get(device)?;
+        homes.iter().max_by_key(|(_, seat)| seat.turn).map(|(home, seat)| (*home, seat))
+    }
+
+    /// Whether any device of theirs is logged in.
+    pub(super) fn is_online(&self, user: &UserId) -> bool {
+        self.by_user.contains_key(user)
+    }
+
+    /// Devices that serve a file now. Whether they are members is for the catalog to say.
+    pub(super) fn servers(&self, file: FileId) -> impl Iterator<Item = Server<'_>> + '_ {
+        self.by_file.get(&file).into_iter().flatten().filter_map(move |device| {
+            let (home, seat) = self.seat(device)?;
+            let (group, percent) = *seat.serving.get(&file)?;
+            Some(Server { device: *device, home, seat, group, percent })
+        })
+    }
+
+    /// How much of `file` a device serves.
+    pub(super) fn percent(&self, device: &DeviceKey, file: &FileId) -> Option<u8> {
+        self.seat(device)?.1.serving.get(file).map(|(_, percent)| *percent)
+    }
+
+    /// Links here that serve anything in `group`.
+    pub(super) fn links_serving(&self, group: GroupId) -> Vec<LinkNo> {
+        let seats = self.seats.values().flatten();
+        seats
+            .filter_map(|(home, seat)| match home {
+                Home::Here(link) if seat.serving.values().any(|(in_group, _)| *in_group == group) => Some(*link),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Files that `user` serves in `group` from any device.
+    pub(super) fn files_served(&self, user: &UserId, group: GroupId) -> BTreeSet<FileId> {
+        let devices = self.by_user.get(user).into_iter().flatten();
+        let seats = devices.filter_map(|device| self.seat(device)).flat_map(|(_, seat)| &seat.serving);
+        seats.filter(|(_, (in_group, _))| *in_group == group).map(|(file, _)| *file).collect()
+    }
+
+    /// Something outside changed who may serve a file.
+    pub(super) fn touch(&mut self, file: FileId) {
+        self.changed.insert(file);
+    }
+
+    /// Links here that take part in swarms which have changed since this was last asked.
+    pub(super) fn take_changed(&mut self) -> Vec<(LinkNo, FileId)> {
+        let changed = std::mem::take(&mut self.changed);
+        let here = changed.into_iter().flat_map(|file| self.servers(file).map(move |server| (server.home, file)));
+        here.filter_map(|(home, file)| match home {
+            Home::Here(link) => Some((link, file)),
+            Home::At(_) => None,
+        })
+        .collect()
+    }
+
+    /// What the other trackers have yet to hear; each has heard [`whole`](Self::whole) before.
+    pub(super) fn take_untold(&mut self) -> Vec<DevicePresence> {
+        let untold = std::mem::take(&mut self.untold);
+        untold.into_iter().flat_map(|(device, untold)| self.describe(device, &untold)).collect()
+    }
+
+    /// All devices linked here, for a tracker that knows nothing yet.
+    pub(super) fn whole(&self) -> Vec<DevicePresence> {
+        let here = self.seats.keys().filter(|device| self.seat_here(device).is_some());
+        here.flat_map(|device| self.describe(*device, &Untold::All)).collect()
+    }
+
+    fn seat_here(&self, device: &DeviceKey) -> Option<&Seat> {
+        let homes = self.seats.get(device)?;
+        let here = homes.iter().filter(|(home, _)| matches!(home, Home::Here(_)));
+        here.max_by_key(|(_, seat)| seat.turn).map(|(_, seat)| seat)
+    }
+
+    fn describe(&self, device: DeviceKey, untold: &Untold) -> Vec<DevicePresence> {
+        let Some(seat) = self.seat_here(&device) else {
+            let presence = Presence { reset: true, address: String::new(), serving: Vec::new(), ended: Vec::new() };
+            return vec![DevicePresence { device, user: None, presence }];
+        };
+        let (serving, ended) = seat.say(untold);
+        let mut parts = split(&seat.address, &serving, &ended);
+        parts[0].reset = matches!(untold, Untold::All);
+        parts.into_iter().map(|presence| DevicePresence { device, user: Some(seat.user), presence }).collect()
+    }
+}
+
+impl Seat {
+    fn merge(&mut self, presence: &Presence) {
+        self.address.clone_from(&presence.address);
+        if presence.reset {
+            self.serving.clear();
+        }
+        for file in &presence.ended {
+            self.serving.remove(file);
+        }
+        for Serving { group, file, percent } in &presence.serving {
+            if self.serving.len() < MAX_SHARES || self.serving.contains_key(file) {
+                self.serving.insert(*file, (*group, (*percent).min(100)));
+            }
+        }
+    }
+
+    fn say(&self, untold: &Untold) -> (Vec<Serving>, Vec<FileId>) {
+        let serving = |file: &FileId| {
+            let (group, percent) = *self.serving.get(file)?;
+            Some(Serving { group, file: *file, percent })
+        };
+        match untold {
+            Untold::All => (self.serving.keys().filter_map(serving).collect(), Vec::new()),
+            Untold::Files(files) => (
+                files.iter().filter_map(serving).collect(),
+                files.iter().filter(|file| !self.serving.contains_key(*file)).copied().collect(),
+            ),
+        }
+    }
+}
+
+/// At least one message, none with more than [`MAX_PRESENCE_FILES`] files of a kind.
+fn split(address: &str, serving: &[Serving], ended: &[FileId]) -> Vec<Presence> {
+    let count = serving.len().max(ended.len()).div_ceil(MAX_PRESENCE_FILES).max(1);
+    let part = |n: usize| Presence {
+        reset: false,
+        address: address.to_owned(),
+        serving: serving.chunks(MAX_PRESENCE_FILES).nth(n).unwrap_or_default().to_vec(),
+        ended: ended.chunks(MAX_PRESENCE_FILES).nth(n).unwrap_or_default().to_vec(),
+    };
+    (0..count).map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GROUP: GroupId = GroupId([9; 32]);
+    const TRACKER: DeviceKey = DeviceKey([200; 32]);
+
+    fn device(n: u8) -> DeviceKey {
+        DeviceKey([n; 32])
+    }
+
+    fn user(n: u8) -> UserId {
+        UserId([n; 32])
+    }
+
+    fn file(n: u8) -> FileId {
+        FileId([n; 32])
+    }
+
+    fn serving(reset: bool, files: &[(u8, u8)], ended: &[u8]) -> Presence {
+        let serving = files.iter().map(|(n, percent)| Serving { group: GROUP, file: file(*n), percent: *percent });
+        Presence {
+            reset,
+            address: "10.0.0.1:7000".into(),
+            serving: serving.collect(),
+            ended: ended.iter().copied().map(file).collect(),
+        }
+    }
+
+    fn swarm(map: &PresenceMap, n: u8) -> Vec<(DeviceKey, u8)> {
+        map.servers(file(n)).map(|server| (server.device, server.percent)).collect()
+    }
+
+    /// Tells another tracker all there is to tell.
+    fn stream(from: &mut PresenceMap, to: &mut PresenceMap) {
+        for said in from.take_untold() {
+            to.hear(TRACKER, &said);
+        }
+    }
+
+    #[test]
+    fn a_swarm_is_who_serves_now() {
+        let mut map = PresenceMap::default();
+        map.enter(device(1), Home::Here(1), user(1));
+        map.enter(device(2), Home::Here(2), user(2));
+        map.update(device(1), Home::Here(1), &serving(true, &[(1, 100)], &[]));
+        map.update(device(2), Home::Here(2), &serving(true, &[(1, 20), (2, 0)], &[]));
+        assert_eq!(swarm(&map, 1), [(device(1), 100), (device(2), 20)]);
+        map.update(device(2), Home::Here(2), &serving(false, &[(2, 7)], &[1]));
+        assert_eq!(swarm(&map, 1), [(device(1), 100)]);
+        assert_eq!(swarm(&map, 2), [(device(2), 7)]);
+        map.leave(device(1), Home::Here(1));
+        assert!(swarm(&map, 1).is_empty() && !map.is_online(&user(1)) && map.is_online(&user(2)));
+    }
+
+    #[test]
+    fn a_change_is_told_once_to_those_in_the_swarm() {
+        let mut map = PresenceMap::default();
+        map.enter(device(1), Home::Here(1), user(1));
+        map.update(device(1), Home::Here(1), &serving(true, &[(1, 0)], &[]));
+        map.enter(device(2), Home::Here(2), user(2));
+        map.update(device(2), Home::Here(2), &serving(true, &[(1, 100)], &[]));
+        assert_eq!(map.take_changed(), [(1, file(1)), (2, file(1))]);
+        map.update(device(1), Home::Here(1), &serving(false, &[(1, 50)], &[]));
+        assert!(map.take_changed().is_empty(), "progress is between the peers");
+        map.update(device(1), Home::Here(1), &serving(false, &[(1, 100)], &[]));
+        assert_eq!(map.take_changed().len(), 2);
+    }
+
+    #[test]
+    fn a_device_that_moved_is_where_it_went() {
+        let mut map = PresenceMap::default();
+        map.enter(device(1), Home::Here(1), user(1));
+        map.update(device(1), Home::Here(1), &serving(true, &[(1, 10)], &[]));
+        let presence = serving(true, &[(1, 30)], &[]);
+        map.hear(TRACKER, &DevicePresence { device: device(1), user: Some(user(1)), presence });
+        assert_eq!(swarm(&map, 1), [(device(1), 30)]);
+        map.leave(device(1), Home::Here(1));
+        assert_eq!(swarm(&map, 1), [(device(1), 30)]);
+        assert!(map.is_online(&user(1)));
+    }
+
+    #[test]
+    fn seats_at_a_lost_tracker_fall_unless_it_names_them_again() {
+        let (mut map, now) = (PresenceMap::default(), Instant::now());
+        for n in [1, 2] {
+            let presence = serving(true, &[(1, 100)], &[]);
+            map.hear(TRACKER, &DevicePresence { device: device(n), user: Some(user(n)), presence });
+        }
+        map.doubt(TRACKER, now);
+        let presence = serving(true, &[(1, 100)], &[]);
+        map.hear(TRACKER, &DevicePresence { device: device(2), user: Some(user(2)), presence });
+        map.expire(now + GRACE - Duration::from_millis(1));
+        assert_eq!(swarm(&map, 1).len(), 2);
+        map.expire(now + GRACE);
+        assert_eq!(swarm(&map, 1), [(device(2), 100)]);
+    }
+
+    #[test]
+    fn many_files_travel_in_several_messages() {
+        let mut map = PresenceMap::default();
+        map.enter(device(1), Home::Here(1), user(1));
+        for part in 0..3u32 {
+            let files = (0..1000u32).map(|n| {
+                let mut id = [0; 32];
+                id[..4].copy_from_slice(&(part * 10_000 + n).to_le_bytes());
+                Serving { group: GROUP, file: FileId(id), percent: 100 }
+            });
+            let presence =
+                Presence { reset: part == 0, address: String::new(), serving: files.collect(), ended: Vec::new() };
+            map.update(device(1), Home::Here(1), &presence);
+        }
+        let whole = map.whole();
+        assert_eq!(whole.iter().map(|said| said.presence.reset).collect::<Vec<_>>(), [true, false, false]);
+    }
+
+    proptest! {
+        #[test]
+        fn another_tracker_sees_what_this_one_sees(
+            steps in prop::collection::vec((1u8..4, 0u8..6, 0u8..5, 0u8..=100, any::<bool>()), 0..60)
+        ) {
+            let (mut here, mut there) = (PresenceMap::default(), PresenceMap::default());
+            for (who, step, what, percent, tell) in steps {
+                let home = Home::Here(u64::from(who));
+                match step {
+                    0 => here.leave(device(who), home),
+                    1 => here.enter(device(who), home, user(who % 2)),
+                    2 => here.update(device(who), home, &serving(true, &[(what, percent)], &[])),
+                    3 => here.update(device(who), home, &serving(false, &[], &[what])),
+                    _ => here.update(device(who), home, &serving(false, &[(what, percent)], &[])),
+                }
+                if tell {
+                    stream(&mut here, &mut there);
+                }
+            }
+            stream(&mut here, &mut there);
+            for n in 0..5 {
+                prop_assert_eq!(swarm(&here, n), swarm(&there, n));
+                prop_assert_eq!(here.is_online(&user(n)), there.is_online(&user(n)));
+            }
+            let mut fresh = PresenceMap::default();
+            for said in here.whole() {
+                fresh.hear(TRACKER, &said);
+            }
+            for n in 0..5 {
+                prop_assert_eq!(swarm(&here, n), swarm(&fresh, n));
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! One request of a client: caught up first, then decided or looked up, answered when what it shows is durable.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use super::{connection::Asker, login, node::Writer, question};
+use crate::{
+    protocol::{
+        client::{Answer, Request},
+        error::{ErrorCode, Failure},
+        ids::{GroupId, ManifestId, Nonce, RequestId},
+        manifest::ManifestHeader,
+        version::VersionVector,
+    },
+    replica::{
+        command::{self, Command},
+        permission,
+    },
+};
+
+/// Longest wait for this tracker to catch up with what the client has seen.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// An answer with what it shows.
+pub(super) struct Answered {
+    pub(super) seen: VersionVector,
+    pub(super) stale: bool,
+    pub(super) result: Result<Answer, Failure>,
+}
+
+impl Answered {
+    /// No answer, and nothing shown.
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self { seen: VersionVector::default(), stale: false, result: Err(failure) }
+    }
+}
+
+/// Answers a request.
+pub(super) async fn answer(asker: &Asker, nonce: Nonce, seen: &VersionVector, request: Request) -> Answered {
+    let caught_up = timeout(CATCH_UP_WITHIN, asker.node.until_durable(seen)).await.is_ok();
+    let is_write = request.is_write();
+    let outcome = match request {
+        Request::CreateUser { .. } | Request::Login { .. } | Request::Logout | Request::ChangePassword { .. } => {
+            account(asker, nonce, seen, request).await
+        }
+        Request::OfferManifest { group, manifest } => offer(asker, group, manifest).await,
+        Request::PutPage { manifest, page, bytes } => put_page(asker, manifest, page, bytes).await,
+        request if is_write => write(asker, nonce, seen, request).await,
+        request => question::answer(asker, request).await,
+    };
+    match outcome {
+        Ok((answer, shows)) => Answered { seen: shows, stale: !caught_up && !is_write, result: Ok(answer) },
+        Err(failure) => Answered { stale: !caught_up, ..Answered::failed(failure) },
+    }
+}
+
+async fn account(
+    asker: &Asker,
+    nonce: Nonce,
+    seen: &VersionVector,
+    request: Request,
+) -> Result<(Answer, VersionVector), Failure> {
+    let id = RequestId::draw(&asker.device, &nonce);
+    match request {
+        Request::CreateUser { user, password } => login::create_user(asker, id, seen, user, password).await,
+        Request::Login { user, password } => login::login(asker, user, &password).await,
+        Request::ChangePassword { old, new } => login::change_password(asker, id, seen, &old, new).await,
+        _ => {
+            asker.end_session();
+            Ok((Answer::Done, VersionVector::default()))
+        }
+    }
+}
+
+async fn write(
+    asker: &Asker,
+    nonce: Nonce,
+    seen: &VersionVector,
+    request: Request,
+) -> Result<(Answer, VersionVector), Failure> {
+    let (node, user) = (&asker.node, asker.logged_in()?);
+    let id = RequestId::draw(&asker.device, &nonce);
+    let command = command_of(request);
+    if let Command::Share { manifest, .. } = &command {
+        require_pages(asker, &id, manifest).await?;
+    }
+    let writer = Writer { link: asker.link, user: Some(user), device: asker.device, seen };
+    let (answer, needed) = node.write(writer, id, &command).await?;
+    node.until_acknowledged(&needed).await?;
+    let answer = answer.or_else(|| command::answer(&node.state().catalog, &id));
+    Ok((answer.unwrap_or(Answer::Done), needed))
+}
+
+/// The writes that the catalog decides on; the others were taken out before.
+fn command_of(request: Request) -> Command {
+    match request {
+        Request::CreateGroup { group } => Command::CreateGroup { group },
+        Request::JoinGroup { group } => Command::JoinGroup { group },
+        Request::LeaveGroup { group } => Command::LeaveGroup { group },
+        Request::AcceptRequest { group, user } => Command::AcceptRequest { group, user },
+        Request::RejectRequest { group, user } => Command::RejectRequest { group, user },
+        Request::RemoveMember { group, user } => Command::RemoveMember { group, user },
+        Request::TransferGroup { group, user } => Command::TransferGroup { group, user },
+        Request::Share { group, manifest } => Command::Share { group, manifest },
+        Request::StopShare { file } => Command::StopShare { file },
+        other => unreachable!("{other:?} is no write of the catalog's"),
+    }
+}
+
+/// Which pages of a manifest have yet to be put here.
+async fn offer(asker: &Asker, group: GroupId, manifest: ManifestHeader) -> Result<(Answer, VersionVector), Failure> {
+    let user = asker.logged_in()?;
+    permission::member(&asker.node.state().catalog, &user, &group)?;
+    manifest.check().map_err(|error| refused(&error.to_string()))?;
+    let missing = missing_pages(asker, &manifest).await?;
+    asker.offer(manifest.id(), manifest);
+    Ok((Answer::MissingPages(missing), VersionVector::default()))
+}
+
+async fn put_page(
+    asker: &Asker,
+    manifest: ManifestId,
+    page: u32,
+    bytes: Vec<u8>,
+) -> Result<(Answer, VersionVector), Failure> {
+    asker.logged_in()?;
+    let offered = asker.offers().get(&manifest).cloned();
+    let header = offered.ok_or_else(|| refused("it was not offered on this link"))?;
+    let store = Arc::clone(&asker.node.store);
+    let put = move || {
+        header.check_page(page, &bytes).map_err(|error| refused(&error.to_string()))?;
+        store.put_page(&manifest, page, &bytes).map_err(|error| disk(&error))
+    };
+    asker.node.env.offload(put).await?;
+    Ok((Answer::Done, VersionVector::default()))
+}
+
+/// A share names a manifest whose pages are all here, unless it is a repeat of one that is known.
+async fn require_pages(asker: &Asker, request: &RequestId, manifest: &ManifestHeader) -> Result<(), Failure> {
+    manifest.check().map_err(|error| refused(&error.to_string()))?;
+    if command::answer(&asker.node.state().catalog, request).is_some() {
+        return Ok(());
+    }
+    if missing_pages(asker, manifest).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(ErrorCode::Stale, "This tracker lacks pages of the file's manifest. Share the file again."))
+}
+
+async fn missing_pages(asker: &Asker, manifest: &ManifestHeader) -> Result<Vec<u32>, Failure> {
+    let (store, id, count) = (Arc::clone(&asker.node.store), manifest.id(), manifest.page_count());
+    asker.node.env.offload(move || store.missing_pages(&id, count)).await.map_err(|error| disk(&error))
+}
+
+fn refused(why: &str) -> Failure {
+    Failure::new(ErrorCode::Protocol, format!("The manifest is refused: {why}."))
+}
+
+/// The tracker's disk failed under a request.
+pub(super) fn disk(error: &crate::store::tracker::StoreError) -> Failure {
+    tracing::error!(%error, "the tracker's store failed");
+    Failure::new(ErrorCode::Io, format!("The tracker's disk failed: {error}. Try again, or ask whoever runs it."))
+}

@@ -1,0 +1,419 @@
+//! One link between two trackers: wires the two machines of a link (`replica::anti_entropy`, `replica::inbox`) to log and stream.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    node::Node,
+    presence::Home,
+    pulse,
+    trackers::{SILENCE, SyncView},
+};
+use crate::{
+    protocol::{
+        client::Notice,
+        ids::{DeviceKey, ManifestId, TrackerNo},
+        limits::MAX_ORIGINS,
+        record::Change,
+        sync::{SyncMessage, VERSION},
+        version::VersionVector,
+    },
+    replica::{
+        anti_entropy::{Action, Event, SyncLink},
+        inbox::{Inbox, InboxError},
+    },
+    store::tracker::StoreError,
+    transport::link::{Link, LinkError, LinkReader, LinkWriter},
+};
+
+/// Longest time from the handshake to the other side's hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// Something is said at least this often.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Messages about presence and dials that wait for one link at most.
+const MAX_OUTGOING: usize = 4096;
+
+/// Why a link between trackers ended.
+#[derive(Debug, thiserror::Error)]
+enum SyncError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Refused(String),
+    #[error("another link to the same tracker is in use")]
+    Superseded,
+    #[error("it has been silent for too long")]
+    Silent,
+    #[error("this tracker is stopping")]
+    Stopping,
+}
+
+/// Synchronizes over `link` until it ends. Returns whether both sides said hello.
+pub(super) async fn run(node: Arc<Node>, link: Link, no: TrackerNo, dialled_by: TrackerNo) -> bool {
+    let key = link.device();
+    let (mut reader, mut writer) = link.split();
+    let vector = match greet(&node, no, &mut reader, &mut writer).await {
+        Ok(vector) => vector,
+        Err(error) => {
+            tracing::debug!(tracker = %no, %error, "no hello");
+            return false;
+        }
+    };
+    let (outgoing, queue) = mpsc::channel(MAX_OUTGOING);
+    let end = CancellationToken::new();
+    let Some(link_no) = enter(&node, no, key, dialled_by, outgoing, end.clone()) else {
+        tracing::debug!(tracker = %no, "another link is in use");
+        return true;
+    };
+    tracing::info!(tracker = %no, "linked");
+    let ended = SyncTask::new(&node, no, key, link_no, writer, queue, end).run(&mut reader, vector).await;
+    tracing::info!(tracker = %no, error = %ended, "link lost");
+    let mut state = node.state();
+    if state.trackers.drop_link(no, link_no) {
+        state.presence.doubt(key, Instant::now());
+    }
+    drop(state);
+    node.note_progress();
+    true
+}
+
+/// Exchanges hellos; returns all that the other side knows.
+async fn greet(
+    node: &Node,
+    no: TrackerNo,
+    reader: &mut LinkReader,
+    writer: &mut LinkWriter,
+) -> Result<VersionVector, SyncError> {
+    let vector = node.durable().borrow().clone();
+    let hello = SyncMessage::Hello { version: VERSION, tracker: node.no, vector, now_ms: node.now_ms() };
+    let exchange = async {
+        writer.send(&hello).await?;
+        reader.message().await?.ok_or(LinkError::Closed)
+    };
+    let answer = timeout(HELLO_WITHIN, exchange).await.map_err(|_| LinkError::Timeout("the hello"))??;
+    let SyncMessage::Hello { version, tracker, vector, now_ms } = answer else {
+        return Err(SyncError::Refused("it does not say hello first".to_owned()));
+    };
+    if version != VERSION {
+        tracing::error!(tracker = %no, version, "speaks another version of the protocol: update the older of the two");
+        return Err(SyncError::Refused(format!("version {version}, not {VERSION}")));
+    }
+    if tracker != no {
+        tracing::error!(listed = %no, says = %tracker, "a tracker has another number in its own tracker file");
+        return Err(SyncError::Refused("the tracker files differ".to_owned()));
+    }
+    if vector.len() > MAX_ORIGINS {
+        return Err(InboxError::TooManyOrigins.into());
+    }
+    hear_clock(node, no, now_ms);
+    node.hear_own(vector.counter(&node.key()));
+    Ok(vector)
+}
+
+fn hear_clock(node: &Node, no: TrackerNo, now_ms: u64) {
+    let offset = i128::from(now_ms) - i128::from(node.now_ms());
+    let offset = i64::try_from(offset).unwrap_or(0);
+    if node.state().trackers.hear_clock(no, offset) {
+        node.announce_trackers();
+    }
+}
+
+/// Puts the link in use, unless another is to be kept. Presence begins with the whole, under the same lock.
+fn enter(
+    node: &Node,
+    no: TrackerNo,
+    key: DeviceKey,
+    dialled_by: TrackerNo,
+    outgoing: mpsc::Sender<SyncMessage>,
+    end: CancellationToken,
+) -> Option<u64> {
+    let (now, mut state) = (Instant::now(), node.state());
+    let link_no = state.trackers.next_link();
+    let view = SyncView { no: link_no, dialled_by, in_touch: false, heard: now, outgoing, end };
+    if !state.trackers.take_link(no, view, now) {
+        return None;
+    }
+    state.presence.doubt(key, now);
+    for message in pulse::messages(state.presence.whole()) {
+        state.trackers.send(no, message);
+    }
+    drop(state);
+    node.note_progress();
+    Some(link_no)
+}
+
+/// The task of one link.
+struct SyncTask<'a> {
+    node: &'a Arc<Node>,
+    no: TrackerNo,
+    key: DeviceKey,
+    link_no: u64,
+    machine: SyncLink,
+    inbox: Inbox,
+    durable: watch::Receiver<VersionVector>,
+    writer: LinkWriter,
+    unflushed: bool,
+    queue: mpsc::Receiver<SyncMessage>,
+    end: CancellationToken,
+    said: Instant,
+    heard: Instant,
+}
+
+impl<'a> SyncTask<'a> {
+    fn new(
+        node: &'a Arc<Node>,
+        no: TrackerNo,
+        key: DeviceKey,
+        link_no: u64,
+        writer: LinkWriter,
+        queue: mpsc::Receiver<SyncMessage>,
+        end: CancellationToken,
+    ) -> Self {
+        let (now, mut durable) = (Instant::now(), node.durable());
+        let own = durable.borrow_and_update().clone();
+        let machine = SyncLink::new(own, now.into_std());
+        let inbox = Inbox::default();
+        Self {
+            node,
+            no,
+            key,
+            link_no,
+            machine,
+            inbox,
+            durable,
+            writer,
+            unflushed: false,
+            queue,
+            end,
+            said: now,
+            heard: now,
+        }
+    }
+
+    /// The loop. Ends with the reason.
+    async fn run(mut self, reader: &mut LinkReader, vector: VersionVector) -> SyncError {
+        if let Err(error) = self.handle(Event::Hello(vector)).await {
+            return error;
+        }
+        loop {
+            let deadline = self.deadline();
+            let step = tokio::select! {
+                biased;
+                () = self.node.env.shutdown.cancelled() => Err(SyncError::Stopping),
+                () = self.end.cancelled() => Err(SyncError::Superseded),
+                flushed = self.writer.flush(), if self.unflushed => {
+                    self.unflushed = false;
+                    flushed.map_err(SyncError::from)
+                }
+                message = reader.message() => self.receive(message).await,
+                Ok(()) = self.durable.changed() => {
+                    let own = self.durable.borrow_and_update().clone();
+                    self.handle(Event::Advanced(own)).await
+                }
+                Some(message) = self.queue.recv() => {
+                    self.say(&message);
+                    Ok(())
+                }
+                () = sleep_until(deadline) => self.wake().await,
+            };
+            if let Err(error) = step {
+                if matches!(error, SyncError::Stopping) {
+                    let _ = self.writer.close().await;
+                }
+                return error;
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let machine = self.machine.deadline().map(Instant::from_std);
+        let own = (self.said + HEARTBEAT).min(self.heard + SILENCE);
+        machine.map_or(own, |machine| machine.min(own))
+    }
+
+    async fn wake(&mut self) -> Result<(), SyncError> {
+        let now = Instant::now();
+        if now >= self.heard + SILENCE {
+            return Err(SyncError::Silent);
+        }
+        if now >= self.said + HEARTBEAT {
+            let own = self.durable.borrow().clone();
+            self.say(&SyncMessage::Confirm(own));
+        }
+        if self.machine.deadline().is_some_and(|deadline| deadline <= now.into_std()) {
+            self.handle(Event::Timer).await?;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, message: &SyncMessage) {
+        self.writer.queue(message);
+        self.unflushed = true;
+        self.said = Instant::now();
+    }
+
+    async fn receive(&mut self, message: Result<Option<SyncMessage>, LinkError>) -> Result<(), SyncError> {
+        let message = message?.ok_or(LinkError::Closed)?;
+        self.heard = Instant::now();
+        match message {
+            SyncMessage::Hello { .. } => Err(SyncError::Refused("a second hello".to_owned())),
+            SyncMessage::Changes(changes) => self.take_changes(changes).await,
+            SyncMessage::Confirm(vector) => self.handle(Event::Confirmed(vector)).await,
+            SyncMessage::Digest { vector, digest, now_ms } => {
+                hear_clock(self.node, self.no, now_ms);
+                self.inbox.forget_asked();
+                self.ask_pages();
+                let event = {
+                    let state = self.node.state();
+                    let own_vector = state.catalog.vector().clone();
+                    Event::Digest { vector, digest, own_vector, own_digest: state.catalog.digest() }
+                };
+                self.handle(event).await
+            }
+            SyncMessage::GetPage { manifest, page } => self.send_page(manifest, page).await,
+            SyncMessage::Page { manifest, page, bytes } => match bytes {
+                Some(bytes) => self.take_page(manifest, page, bytes.into_vec()).await,
+                None => Ok(()),
+            },
+            SyncMessage::Presence(said) => {
+                let mut state = self.node.state();
+                for said in &said {
+                    state.presence.hear(self.key, said);
+                }
+                Ok(())
+            }
+            SyncMessage::AskToDial { device, group, file, peer } => {
+                let state = self.node.state();
+                if let Some((Home::Here(link), _)) = state.presence.seat(&device) {
+                    state.clients.notify(link, Notice::DialRequested { group, file, peer });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Feeds the machine, and performs what it asks for.
+    async fn handle(&mut self, event: Event) -> Result<(), SyncError> {
+        let mut todo = Vec::new();
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            self.machine.handle(Instant::now().into_std(), event, &mut todo);
+            for action in todo.drain(..) {
+                match action {
+                    Action::Read { origin, after, up_to, max_bytes } => {
+                        let store = Arc::clone(&self.node.store);
+                        let read = move || store.changes(&origin, after, up_to, max_bytes);
+                        next = Some(Event::Read(self.node.env.offload(read).await?));
+                    }
+                    Action::Send(message) => self.say(&message),
+                    Action::SendDigest => self.say_digest(),
+                    Action::InTouch => tracing::info!(tracker = %self.no, "in touch"),
+                    Action::OutOfTouch => tracing::warn!(tracker = %self.no, "does not confirm: out of touch"),
+                    Action::Diverged { own, other } => {
+                        tracing::error!(tracker = %self.no, %own, %other, "the same changes make different catalogs: a bug");
+                    }
+                }
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Lets the writers that wait see what is confirmed.
+    fn publish(&self) {
+        let durable = self.durable.borrow().clone();
+        let (now, mut state) = (Instant::now(), self.node.state());
+        let machine = &self.machine;
+        state.trackers.note(self.no, self.link_no, machine.is_in_touch(), machine.confirmed(), self.heard);
+        state.trackers.note_lag(&durable, now);
+        drop(state);
+        self.node.note_progress();
+    }
+
+    fn say_digest(&mut self) {
+        let digest = {
+            let state = self.node.state();
+            let vector = self.durable.borrow().clone();
+            (*state.catalog.vector() == vector).then(|| (vector, state.catalog.digest()))
+        };
+        if let Some((vector, digest)) = digest {
+            self.say(&SyncMessage::Digest { vector, digest, now_ms: self.node.now_ms() });
+        }
+    }
+
+    async fn take_changes(&mut self, changes: Vec<Change>) -> Result<(), SyncError> {
+        let missing = missing_pages(self.node, &changes).await?;
+        let received = {
+            let state = self.node.state();
+            // This link's tracker is listed and proved its key: it vouches for the origins it passes on.
+            self.inbox.receive(
+                state.catalog.vector(),
+                changes,
+                |_| true,
+                |manifest| missing.get(&manifest.id()).cloned().unwrap_or_default(),
+            )?
+        };
+        if received.staged == 0 {
+            self.handle(Event::NothingNew).await?;
+        }
+        self.ask_pages();
+        self.take_ready().await
+    }
+
+    fn ask_pages(&mut self) {
+        for (manifest, page) in self.inbox.ask_pages() {
+            self.say(&SyncMessage::GetPage { manifest, page });
+        }
+    }
+
+    async fn take_ready(&mut self) -> Result<(), SyncError> {
+        let inbox = &mut self.inbox;
+        let taken = self.node.ingest(|known| inbox.take_ready(known)).await;
+        taken.map(|_| ()).map_err(|_| SyncError::Stopping)
+    }
+
+    async fn send_page(&mut self, manifest: ManifestId, page: u32) -> Result<(), SyncError> {
+        let store = Arc::clone(&self.node.store);
+        let bytes = self.node.env.offload(move || store.page(&manifest, page)).await?;
+        self.say(&SyncMessage::Page { manifest, page, bytes: bytes.map(serde_bytes::ByteBuf::from) });
+        Ok(())
+    }
+
+    async fn take_page(&mut self, manifest: ManifestId, page: u32, bytes: Vec<u8>) -> Result<(), SyncError> {
+        if !self.inbox.wants_page(&manifest, page) {
+            return Ok(());
+        }
+        let Some(header) = self.inbox.manifest(&manifest).cloned() else { return Ok(()) };
+        header.check_page(page, &bytes).map_err(InboxError::from)?;
+        let store = Arc::clone(&self.node.store);
+        self.node.env.offload(move || store.put_page(&manifest, page, &bytes)).await?;
+        self.inbox.page_stored(manifest, page);
+        self.ask_pages();
+        self.take_ready().await
+    }
+}
+
+/// Pages that manifests in these changes lack here.
+async fn missing_pages(node: &Node, changes: &[Change]) -> Result<BTreeMap<ManifestId, Vec<u32>>, SyncError> {
+    let named: BTreeMap<_, _> = changes
+        .iter()
+        .filter_map(|change| change.body.manifest())
+        .filter(|(_, manifest)| manifest.check().is_ok())
+        .map(|(id, manifest)| (id, manifest.page_count()))
+        .collect();
+    if named.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let store = Arc::clone(&node.store);
+    let look_up = move || named.into_iter().map(|(id, count)| Ok((id, store.missing_pages(&id, count)?))).collect();
+    node.env.offload(look_up).await
+}

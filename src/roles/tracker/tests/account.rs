@@ -1,0 +1,87 @@
+//! Registering, logging in, sessions, throttling.
+
+use super::{
+    client::{password, user},
+    cluster::Cluster,
+};
+use crate::protocol::{
+    client::{Answer, Notice, Request},
+    error::ErrorCode,
+};
+
+#[tokio::test(start_paused = true)]
+async fn an_account_is_registered_once_and_logs_in_at_any_tracker() {
+    let cluster = Cluster::new(2).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    let mut other = cluster.client(2, 2).await;
+    let again = Request::CreateUser { user: user("ann"), password: password("other") };
+    assert_eq!(other.refused(again).await, ErrorCode::UserExists);
+    assert_eq!(other.log_in("ann", "secret").await.unwrap().name, user("ann"));
+    assert_eq!(other.log_in("ann", "wrong").await.unwrap_err().code, ErrorCode::BadCredentials);
+    assert_eq!(other.log_in("nobody", "secret").await.unwrap_err().code, ErrorCode::BadCredentials);
+    let weak = Request::CreateUser { user: user("bob"), password: password("") };
+    assert_eq!(other.refused(weak).await, ErrorCode::WeakPassword);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_registering_works_without_a_session() {
+    let cluster = Cluster::new(1).await;
+    let mut client = cluster.client(1, 1).await;
+    assert_eq!(client.refused(Request::ListGroups { skip: 0 }).await, ErrorCode::NotLoggedIn);
+    client.register("ann").await;
+    assert!(client.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+    client.done(Request::Logout).await;
+    assert_eq!(client.refused(Request::ListGroups { skip: 0 }).await, ErrorCode::NotLoggedIn);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_goes_on_at_another_tracker_but_not_on_another_device() {
+    let cluster = Cluster::new(2).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    let info = ann.dial(&cluster.info, 2).await.unwrap().unwrap();
+    assert_eq!(info.name, user("ann"));
+    assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+    let mut thief = cluster.client(2, 1).await;
+    thief.session.clone_from(&ann.session);
+    assert!(thief.dial(&cluster.info, 2).await.unwrap().is_err());
+    assert_eq!(thief.refused(Request::ListGroups { skip: 0 }).await, ErrorCode::NotLoggedIn);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_password_ends_the_sessions_of_other_devices() {
+    let cluster = Cluster::with_clocks(&[3_600_000, 0]).await;
+    let (mut here, mut there) = (cluster.client(1, 1).await, cluster.client(2, 2).await);
+    here.register("ann").await;
+    there.seen.merge(&here.seen);
+    there.log_in("ann", "secret").await.unwrap();
+    let change = Request::ChangePassword { old: password("secret"), new: password("better") };
+    assert!(matches!(here.ask(change).await, Ok(Answer::LoggedIn { .. })));
+    there.notice(|notice| (*notice == Notice::SessionEnded).then_some(())).await;
+    assert_eq!(there.refused(Request::ListGroups { skip: 0 }).await, ErrorCode::NotLoggedIn);
+    assert!(there.dial(&cluster.info, 1).await.unwrap().is_err());
+    assert!(there.log_in("ann", "secret").await.is_err());
+    there.log_in("ann", "better").await.unwrap();
+    // The device that changed it goes on, here and at the other tracker, whatever the clocks say.
+    assert!(here.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+    assert!(here.dial(&cluster.info, 2).await.unwrap().is_ok());
+    let wrong = Request::ChangePassword { old: password("secret"), new: password("x") };
+    assert_eq!(here.refused(wrong).await, ErrorCode::BadCredentials);
+}
+
+#[tokio::test(start_paused = true)]
+async fn guessing_gets_slow() {
+    let cluster = Cluster::new(1).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    let mut guesser = cluster.client(2, 1).await;
+    for _ in 0..5 {
+        assert_eq!(guesser.log_in("ann", "guess").await.unwrap_err().code, ErrorCode::BadCredentials);
+    }
+    let failure = guesser.log_in("ann", "secret").await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::TooManyAttempts);
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    guesser.dial(&cluster.info, 1).await;
+    guesser.log_in("ann", "secret").await.unwrap();
+}

@@ -1,0 +1,68 @@
+//! Manifest pages: immutable, addressed by their manifest's hash, beside the log and not in memory.
+
+use std::collections::BTreeSet;
+
+use redb::{ReadableDatabase as _, Table, TableDefinition};
+
+use super::{StoreError, TrackerStore};
+use crate::protocol::ids::ManifestId;
+
+/// Manifest and page → the page's bytes, checked before they came here.
+pub(super) const TABLE: TableDefinition<(&[u8; 32], u32), &[u8]> = TableDefinition::new("manifest_pages");
+
+impl TrackerStore {
+    /// Writes a page, which the caller has checked against its manifest. One fsync.
+    pub fn put_page(&self, manifest: &ManifestId, page: u32, bytes: &[u8]) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        transaction.open_table(TABLE)?.insert((&manifest.0, page), bytes)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// A page; `None` when it is not here.
+    pub fn page(&self, manifest: &ManifestId, page: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        let table = self.database.begin_read()?.open_table(TABLE)?;
+        Ok(table.get((&manifest.0, page))?.map(|bytes| bytes.value().to_vec()))
+    }
+
+    /// Pages of a manifest of `count` that are not here, ascending.
+    pub fn missing_pages(&self, manifest: &ManifestId, count: u32) -> Result<Vec<u32>, StoreError> {
+        let table = self.database.begin_read()?.open_table(TABLE)?;
+        let mut missing: BTreeSet<u32> = (0..count).collect();
+        for entry in table.range((&manifest.0, 0)..(&manifest.0, count))? {
+            missing.remove(&entry?.0.value().1);
+        }
+        Ok(missing.into_iter().collect())
+    }
+}
+
+/// Drops the pages of manifests other than these: offered once and never shared.
+pub(super) fn retain(
+    table: &mut Table<'_, (&'static [u8; 32], u32), &'static [u8]>,
+    manifests: &BTreeSet<ManifestId>,
+) -> Result<(), StoreError> {
+    Ok(table.retain(|(manifest, _), _| manifests.contains(&ManifestId(*manifest)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::store, *};
+
+    #[test]
+    fn missing_pages_are_those_not_written() {
+        let (store, manifest) = (store(), ManifestId([3; 32]));
+        store.put_page(&manifest, 1, b"one").unwrap();
+        store.put_page(&ManifestId([4; 32]), 0, b"other").unwrap();
+        assert_eq!(store.missing_pages(&manifest, 3).unwrap(), [0, 2]);
+        assert_eq!(store.missing_pages(&manifest, 0).unwrap(), [] as [u32; 0]);
+        assert_eq!(store.page(&manifest, 1).unwrap().as_deref(), Some(b"one".as_slice()));
+        assert_eq!(store.page(&manifest, 0).unwrap(), None);
+    }
+
+    #[test]
+    fn pages_never_shared_go_at_the_next_start() {
+        let store = store();
+        store.put_page(&ManifestId([3; 32]), 0, b"page").unwrap();
+        store.replay(|_| {}).unwrap();
+        assert_eq!(store.page(&ManifestId([3; 32]), 0).unwrap(), None);
+    }
+}
