@@ -1,7 +1,7 @@
 //! Hosts that run the roles, and the faults that befall them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     net::IpAddr,
     sync::{
@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     seed: u64,
     hosts: BTreeMap<&'static str, Host>,
     faults: Faults,
+    /// Pairs of hosts that are cut off from each other, the lesser name first.
+    cuts: BTreeSet<(&'static str, &'static str)>,
 }
 
 /// One machine: what stays of it from life to life.
@@ -68,7 +70,7 @@ impl Cluster {
             .tcp_capacity(SEGMENTS)
             .enable_random_order()
             .build();
-        Self { sim, seed, hosts: BTreeMap::new(), faults: Faults::default() }
+        Self { sim, seed, hosts: BTreeMap::new(), faults: Faults::default(), cuts: BTreeSet::new() }
     }
 
     /// Plugs a machine in, its clock `skew_ms` ahead; nothing runs on it yet.
@@ -117,11 +119,35 @@ impl Cluster {
             Order::Crash(name, how) => {
                 // Before the tasks are dropped: what they write on their way out must not arrive.
                 self.hosts[name].disk.crash(how);
-                self.sim.crash(name);
+                match how {
+                    Crash::Process => self.sim.crash(name),
+                    Crash::Power => self.silently(name, |sim| sim.crash(name)),
+                }
             }
             Order::Restart(name) => self.sim.bounce(name),
-            Order::Partition(one, two) => self.sim.partition(one, two),
-            Order::Heal(one, two) => self.sim.repair(one, two),
+            Order::Partition(one, two) => {
+                self.cuts.insert((one.min(two), one.max(two)));
+                self.sim.partition(one, two);
+            }
+            Order::Heal(one, two) => {
+                self.cuts.remove(&(one.min(two), one.max(two)));
+                self.sim.repair(one, two);
+            }
+        }
+    }
+
+    /// Does something during which the host sends nothing: without power no connection is closed.
+    fn silently(&mut self, name: &'static str, act: impl FnOnce(&mut Sim<'static>)) {
+        let cuts = &self.cuts;
+        let cut_off = |other: &&'static str| cuts.contains(&(name.min(other), name.max(other)));
+        let others = self.hosts.keys().copied().filter(|other| *other != name && !cut_off(other));
+        let others: Vec<_> = others.collect();
+        for other in &others {
+            self.sim.partition(name, *other);
+        }
+        act(&mut self.sim);
+        for other in others {
+            self.sim.repair(name, other);
         }
     }
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod contract;
 mod disk;
 mod net;
+mod role;
 mod scenario;
 mod trace;
 
@@ -90,7 +91,7 @@ impl Action {
                 each.map(|(scenario, seed)| {
                     let run = scenario.run(seed, trace.as_deref(), trace.is_some());
                     keep.as_ref().map_or(Ok(()), |path| std::fs::write(path, &run.trace))?;
-                    report(scenario, seed, &run)
+                    report(scenario, seed, &run, trace.is_some())
                 })
                 .all_well()
             }
@@ -122,14 +123,16 @@ fn list() -> io::Result<bool> {
     Ok(true)
 }
 
-fn report(scenario: &Scenario, seed: u64, run: &Run) -> io::Result<bool> {
+/// `shown`: the trace was, as it went.
+fn report(scenario: &Scenario, seed: u64, run: &Run, shown: bool) -> io::Result<bool> {
     let mut out = io::stdout();
     let Some(failure) = &run.failure else {
         writeln!(out, "{} seed {seed}: ok, {} events", scenario.name, run.trace.lines().count())?;
         return Ok(true);
     };
     let lines: Vec<&str> = run.trace.lines().collect();
-    for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
+    let last = if shown { 0 } else { LAST_LINES };
+    for line in &lines[lines.len().saturating_sub(last)..] {
         writeln!(out, "{line}")?;
     }
     writeln!(out, "{} seed {seed}: FAILED: {failure}", scenario.name)?;

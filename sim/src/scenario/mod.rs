@@ -1,8 +1,13 @@
 //! Scenarios: who is there, what they do, what must be true in the end.
 
+mod first;
 mod seams;
 
-use std::{future::Future, pin::Pin};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use crate::{
     cluster::{Cluster, Outcome},
@@ -22,11 +27,18 @@ pub(crate) struct Scenario {
 }
 
 /// Every scenario.
-pub(crate) const ALL: &[Scenario] = &[Scenario {
-    name: "seams",
-    about: "links and a database through power failures and a partition",
-    build: seams::build,
-}];
+pub(crate) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "seams",
+        about: "links and a database through power failures and a partition",
+        build: seams::build,
+    },
+    Scenario {
+        name: "first",
+        about: "a group lives through a partition and the loss of each tracker",
+        build: first::build,
+    },
+];
 
 /// How a run ended, and all that happened in it.
 pub(crate) struct Run {
@@ -44,6 +56,7 @@ impl Scenario {
 
     /// Runs it with a seed; `filter` chooses what is traced (all of it when there is none), `echo` shows it as it goes.
     pub(crate) fn run(&self, seed: u64, filter: Option<&str>, echo: bool) -> Run {
+        let _alone = alone();
         let trace = Trace::new(echo);
         let result = tracing::subscriber::with_default(trace.subscriber(filter), || {
             let mut cluster = Cluster::new(seed);
@@ -52,6 +65,18 @@ impl Scenario {
         });
         Run { failure: result.err().map(|error| error.to_string()), trace: trace.take() }
     }
+}
+
+/// One run at a time, and each from the same point of tokio's task numbers: they are counted over the whole process, and
+/// a runtime that is dropped drops its tasks in an order that depends on them.
+fn alone() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    const ROUND: u64 = 64;
+    let guard = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    let next = || runtime.spawn(async {}).id().to_string().parse::<u64>().unwrap_or_default();
+    while next() % ROUND != 0 {}
+    guard
 }
 
 #[cfg(test)]

@@ -1,0 +1,146 @@
+//! The roles on simulated hosts: trackers that run, and peers that do what the script says.
+
+use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
+
+use p2p::{
+    protocol::{
+        error::{ErrorCode, Failure},
+        ids::TrackerNo,
+        tracker_info::TrackerInfo,
+    },
+    roles::{
+        client::{
+            Client, ClientConfig,
+            command::{
+                Command, Rate, Reply,
+                parse::{Line, parse},
+            },
+        },
+        environment::Environment,
+        tracker::{Tracker, TrackerConfig},
+    },
+};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::timeout,
+};
+
+use crate::cluster::{Cluster, Outcome};
+
+/// Where every role keeps its state.
+const DATA_DIR: &str = "/data";
+/// A command that takes longer than this in simulated time is stuck.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Plugs in machines for trackers, each with how far its clock is off in milliseconds, and runs them.
+pub(crate) fn trackers(cluster: &mut Cluster, machines: &[(&'static str, i64)]) -> TrackerInfo {
+    let hosts: Vec<_> = machines.iter().map(|(name, skew_ms)| cluster.machine(name, *skew_ms)).collect();
+    let lines: Vec<_> = hosts.iter().map(|host| format!("{}:5000", host.ip())).collect();
+    let info = TrackerInfo::parse(lines.join("\n").as_bytes()).expect("addresses, one a line");
+    for ((name, _), no) in machines.iter().zip(1..) {
+        let config =
+            TrackerConfig { info: info.clone(), no: TrackerNo(no), data_dir: PathBuf::from(DATA_DIR), bind: None };
+        cluster.start(name, move |env| run_tracker(env, config.clone()));
+    }
+    info
+}
+
+async fn run_tracker(env: Environment, config: TrackerConfig) -> Outcome {
+    let tracker = Tracker::start(env.clone(), config).await?;
+    tracing::info!(address = %tracker.address(), "tracker is up");
+    env.shutdown.cancelled().await;
+    Ok(())
+}
+
+/// A client on a host of its own, and the line to it.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    name: &'static str,
+    orders: mpsc::Sender<Order>,
+}
+
+struct Order {
+    command: Command,
+    answer: oneshot::Sender<Result<Reply, Failure>>,
+}
+
+/// Plugs in a machine for a client and runs it.
+pub(crate) fn peer(cluster: &mut Cluster, name: &'static str, skew_ms: i64, info: &TrackerInfo) -> Peer {
+    let host = cluster.machine(name, skew_ms);
+    let config = ClientConfig {
+        listen: format!("{}:6000", host.ip()),
+        advertise: None,
+        trackers: info.trackers.clone(),
+        data_dir: PathBuf::from(DATA_DIR),
+        download_limit: Rate(0),
+        upload_limit: Rate(0),
+        max_peers: 50,
+    };
+    let (orders, incoming) = mpsc::channel(16);
+    let incoming = Arc::new(Mutex::new(incoming));
+    cluster.start(name, move |env| run_client(env, config.clone(), incoming.clone()));
+    Peer { name, orders }
+}
+
+async fn run_client(env: Environment, config: ClientConfig, incoming: Arc<Mutex<mpsc::Receiver<Order>>>) -> Outcome {
+    let client = Arc::new(Client::start(env.clone(), config).await?);
+    let mut incoming = incoming.lock().await;
+    while let Some(Order { command, answer }) = incoming.recv().await {
+        let client = client.clone();
+        env.spawn(async move {
+            let result = client.execute(command).await;
+            // Nobody waits any more when the script gave up.
+            let _ = answer.send(result.map(|outcome| outcome.reply));
+        });
+    }
+    Ok(())
+}
+
+impl Peer {
+    /// Has the client execute a line of the command contract. The outer error: nobody knows whether it was executed.
+    pub(crate) async fn tries(&self, line: &str) -> Result<Result<Reply, Failure>, Box<dyn Error>> {
+        tracing::info!(peer = self.name, line, "command");
+        let Line::Run(command) = parse(line).ok_or("an empty line")?.line? else {
+            return Err(format!("{line} is not for the client").into());
+        };
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(Order { command, answer }).await.map_err(|_| format!("{} is gone", self.name))?;
+        let result = timeout(PATIENCE, answered).await.map_err(|_| format!("{}: {line}: stuck", self.name))?;
+        let result = result.map_err(|_| format!("{} crashed before it answered {line}", self.name))?;
+        tracing::info!(peer = self.name, line, ?result, "answer");
+        Ok(result)
+    }
+
+    /// Has the client execute a line, which must succeed.
+    pub(crate) async fn does(&self, line: &str) -> Result<Reply, Box<dyn Error>> {
+        Ok(self.tries(line).await?.map_err(|failure| format!("{}: {line}: {failure}", self.name))?)
+    }
+
+    /// Has the client execute a line, which must be refused with `code`.
+    pub(crate) async fn is_refused(&self, line: &str, code: ErrorCode) -> Outcome {
+        match self.tries(line).await? {
+            Err(failure) if failure.code == code => Ok(()),
+            other => Err(format!("{}: {line}: expected {code}, not {other:?}", self.name).into()),
+        }
+    }
+
+    /// Repeats a line, twice a second, until its reply is as wanted.
+    pub(crate) async fn sees(&self, line: &str, wanted: impl Fn(&Reply) -> bool) -> Result<Reply, Box<dyn Error>> {
+        for _ in 0..120 {
+            if let Ok(reply) = self.tries(line).await?
+                && wanted(&reply)
+            {
+                return Ok(reply);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Err(format!("{}: {line} never answered what it should", self.name).into())
+    }
+
+    /// Registers, and logs in.
+    pub(crate) async fn joins_the_users(&self) -> Outcome {
+        self.does(&format!("create_user {} secret-of-{}", self.name, self.name)).await?;
+        self.does(&format!("login {} secret-of-{}", self.name, self.name)).await?;
+        Ok(())
+    }
+}
