@@ -6,6 +6,8 @@ pub mod output;
 pub mod prompt;
 pub mod shell;
 mod start;
+#[cfg(test)]
+mod tests;
 pub mod tracker_link;
 
 use std::{
