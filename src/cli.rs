@@ -174,6 +174,20 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn help(command: &str) -> String {
+        let mut cli = Cli::command().term_width(100);
+        cli.build();
+        cli.find_subcommand_mut(command).unwrap().render_long_help().to_string()
+    }
+
+    #[test]
+    fn help_is_for_newcomers() {
+        insta::assert_snapshot!("help", Cli::command().term_width(100).render_help().to_string());
+        insta::assert_snapshot!("help_tracker", help("tracker"));
+        insta::assert_snapshot!("help_client", help("client"));
+        insta::assert_snapshot!("help_demo", help("demo"));
+    }
+
     #[test]
     fn trackers_are_numbered_from_one() {
         assert_eq!(parse_tracker_no("1"), Ok(TrackerNo(1)));

@@ -2,10 +2,14 @@
 
 use std::io::{self, BufRead, IsTerminal as _, Read as _};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::{
+    process::getpgrp,
+    termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr},
+};
 use tokio::{
     signal::unix::{self, SignalKind},
     sync::mpsc,
+    time::Duration,
 };
 
 /// Most bytes in a line of input; the longest command has two names, a path and quotes.
@@ -13,6 +17,9 @@ pub const MAX_LINE: usize = 64 * 1024;
 
 /// Lines read ahead of the command that runs.
 const LINES_AHEAD: usize = 16;
+
+/// How often a job in the background looks whether it has come to the foreground.
+const FOREGROUND_CHECK: Duration = Duration::from_secs(1);
 
 /// What standard input gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +34,7 @@ pub enum Input {
 pub fn stdin_lines() -> mpsc::Receiver<Input> {
     let (sender, receiver) = mpsc::channel(LINES_AHEAD);
     let read = move || {
+        wait_for_foreground();
         let mut stdin = io::stdin().lock();
         while let Ok(Some(input)) = read_line(&mut stdin) {
             if sender.blocking_send(input).is_err() {
@@ -37,6 +45,14 @@ pub fn stdin_lines() -> mpsc::Receiver<Input> {
     #[expect(clippy::disallowed_methods, reason = "standard input is outside of what is simulated")]
     std::thread::spawn(read);
     receiver
+}
+
+/// A job in the background that reads its terminal is stopped by the system; it reads once it is in the foreground.
+fn wait_for_foreground() {
+    let is_background = || tcgetpgrp(io::stdin()).is_ok_and(|group| group != getpgrp());
+    while is_background() {
+        std::thread::sleep(FOREGROUND_CHECK);
+    }
 }
 
 /// The next line; `None` at the end. Bytes that are no UTF-8 are replaced.

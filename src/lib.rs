@@ -9,6 +9,7 @@ pub mod exit;
 pub mod protocol;
 pub mod replica;
 pub mod roles;
+pub mod run;
 pub mod store;
 pub mod swarm;
 pub mod telemetry;

@@ -73,7 +73,7 @@ impl ShellOptions {
 
 /// Runs commands until they end, and says how all went. The client runs on until it is stopped.
 pub async fn run(client: &Client, options: ShellOptions, logs: &LogTarget) -> io::Result<ExitStatus> {
-    let _settings = TerminalSettings::remember();
+    let _settings = (options.reader() == Reader::Person).then(TerminalSettings::remember);
     let stay = options.stay;
     let login = options.login.clone();
     let mut shell = Shell::new(client, options, logs)?;
