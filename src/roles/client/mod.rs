@@ -2,6 +2,7 @@
 
 pub mod command;
 mod complete;
+pub mod exchange;
 pub mod output;
 pub mod prompt;
 pub mod shell;

@@ -1,7 +1,10 @@
-//! Durable state of a client, one folder each: its lock, its device key, what it remembers of the trackers.
+//! Durable state of a client, one folder each: its lock, its device key, what it remembers of the trackers, shares and downloads.
 
+pub mod downloads;
 pub mod identity;
+pub mod manifests;
 pub mod memory;
+pub mod shares;
 
 use std::{
     io,

@@ -1,0 +1,707 @@
+//! Downloads under way: the machine's actions to links, hash and disk, and what comes of them back to the machine.
+//!
+//! A download that goes on has a *run*: an open partial file and a machine. It ends with a pause, a failure, the file's
+//! completion or a logout; what a job of an earlier run reports is without effect.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng as _};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    failure,
+    fetch::open_partial,
+    hub::{Hub, Input},
+    is_over,
+    shares::Share,
+};
+use crate::{
+    protocol::{
+        bitfield::Bitfield,
+        client::{Serving, SwarmPeer},
+        error::{ErrorCode, Failure},
+        ids::{DeviceKey, FileId},
+        manifest::Manifest,
+        name::{FileName, GroupName},
+        piece::{Block, PieceIndex, piece_length},
+    },
+    roles::client::command::{DownloadRow, DownloadState, Event},
+    store::{
+        client::downloads::{self, DownloadRecord, Progress},
+        content::{ContentError, Partial},
+        disk::FileStamp,
+        hasher::FileHash,
+    },
+    swarm::{
+        PeerId,
+        download::{Action, Download, Event as Happening, OPEN_LIMIT},
+    },
+};
+
+/// Verified pieces kept in memory for the whole file's hash, counted from the first it lacks.
+const AHEAD: u32 = 16;
+/// Pieces hashed into the whole file's hash at once.
+const STRIDE: u32 = 16;
+
+/// Names a run of a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) file: FileId,
+    pub(super) number: u64,
+}
+
+/// A partial file, open.
+pub(super) struct Opened {
+    pub(super) partial: Partial,
+    /// Pieces that are verified and written.
+    pub(super) have: Bitfield,
+    /// What the file is.
+    pub(super) made: FileStamp,
+    pub(super) manifest: Arc<Manifest>,
+}
+
+/// What became of a received piece.
+pub(super) enum Checked {
+    /// Right, and written.
+    Verified(Vec<Bytes>),
+    /// Not what the manifest says.
+    Corrupt,
+    /// Right, but it could not be written.
+    Unwritten(ContentError),
+}
+
+/// How far the whole file's hash has come.
+pub(super) type Followed = io::Result<(FileHash, u32)>;
+
+/// Somebody waits for downloads to end.
+pub(super) struct Waiter {
+    files: BTreeSet<FileId>,
+    reply: oneshot::Sender<Result<Vec<DownloadRow>, Failure>>,
+}
+
+/// A download, going on or not.
+pub(super) struct Transfer {
+    pub(super) record: DownloadRecord,
+    pub(super) active: Option<Active>,
+    /// Its latest run: the one that is opening, or active.
+    run: u64,
+    /// Bytes verified when it was last looked at.
+    have_bytes: u64,
+    /// Who serves it, by the trackers' last word.
+    pub(super) candidates: BTreeMap<DeviceKey, SwarmPeer>,
+    /// Devices that sent a bad piece of it.
+    pub(super) banned: BTreeSet<DeviceKey>,
+    pub(super) find_at: Option<Instant>,
+    /// Why it waits though it goes on.
+    pub(super) waits: Option<Failure>,
+    pub(super) began: Instant,
+    /// Its end was told to somebody who waited, or happened in an earlier session.
+    told: bool,
+}
+
+/// A download that goes on.
+pub(super) struct Active {
+    manifest: Arc<Manifest>,
+    pub(super) machine: Download,
+    pub(super) partial: Partial,
+    buffers: BTreeMap<PieceIndex, Vec<(u32, Bytes)>>,
+    follow: Follow,
+    /// Pieces were written that no record names yet.
+    unsaved: bool,
+    saving: bool,
+    placing: bool,
+    announced: Option<u8>,
+}
+
+/// The whole file's SHA-1, in file order behind the pieces.
+struct Follow {
+    /// `None` while a job has it.
+    hash: Option<FileHash>,
+    /// First piece it lacks.
+    next: u32,
+    /// Pieces soon to come, so that they need not be read again.
+    kept: BTreeMap<u32, Vec<Bytes>>,
+}
+
+impl Transfer {
+    pub(super) fn new(record: DownloadRecord, now: Instant) -> Self {
+        let have_bytes = if record.progress == Progress::Complete { record.manifest.size } else { 0 };
+        // What ended in an earlier session concerns nobody who waits now.
+        let told = record.progress != Progress::Downloading;
+        Self {
+            record,
+            active: None,
+            run: 0,
+            have_bytes,
+            candidates: BTreeMap::new(),
+            banned: BTreeSet::new(),
+            find_at: None,
+            waits: None,
+            began: now,
+            told,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let machine = self.active.as_ref().and_then(|active| active.machine.deadline());
+        machine.into_iter().chain(self.find_at).min()
+    }
+
+    /// Connected peers that have a piece.
+    pub(super) fn copies(&self, piece: PieceIndex) -> u32 {
+        self.active.as_ref().map_or(0, |active| active.machine.copies(piece))
+    }
+
+    pub(super) fn state(&self) -> DownloadState {
+        match self.record.progress {
+            Progress::Downloading => DownloadState::Downloading,
+            Progress::Complete => DownloadState::Complete,
+            Progress::Paused(_) => DownloadState::Paused,
+            Progress::Failed(_) => DownloadState::Failed,
+        }
+    }
+
+    fn error(&self) -> Option<Failure> {
+        match &self.record.progress {
+            Progress::Downloading => self.waits.clone(),
+            Progress::Complete => None,
+            Progress::Paused(reason) => reason.clone(),
+            Progress::Failed(failure) => Some(failure.clone()),
+        }
+    }
+
+    pub(super) fn row(&self, now: Instant) -> DownloadRow {
+        let machine = self.active.as_ref().map(|active| &active.machine);
+        let size = self.record.manifest.size;
+        let have = machine.map_or(self.have_bytes, |machine| bytes_of(machine.have(), size));
+        let rate = machine.filter(|machine| !machine.is_finished()).map_or(0, |machine| machine.bytes_per_s(now));
+        let peers = machine.map_or(0, |machine| machine.peers(now).count());
+        DownloadRow {
+            state: self.state(),
+            group: self.record.group_name.clone(),
+            name: self.record.name.clone(),
+            path: self.record.destination.clone(),
+            size,
+            have,
+            rate,
+            peers: u32::try_from(peers).unwrap_or(u32::MAX),
+            eta_s: (rate > 0).then(|| (size - have).div_ceil(rate)),
+            error: self.error(),
+        }
+    }
+
+    fn percent(&self) -> u8 {
+        let Some(active) = &self.active else { return 0 };
+        let have = active.machine.have();
+        if have.is_full() {
+            100
+        } else {
+            u8::try_from(u64::from(have.count()) * 100 / u64::from(have.len())).unwrap_or(99)
+        }
+    }
+}
+
+impl Hub {
+    /// Begins a run with the partial file that is open.
+    fn activate(&mut self, file: FileId, opened: Opened) {
+        let rng = ChaCha12Rng::from_rng(&mut self.seams.env.rng("download", self.runs));
+        let active_count = self.transfers.values().filter(|transfer| transfer.active.is_some()).count();
+        let Some(transfer) = self.transfers.get_mut(&file) else { return };
+        let open_limit = (OPEN_LIMIT / (active_count + 1)).max(8);
+        let follow = Follow { hash: Some(FileHash::default()), next: 0, kept: BTreeMap::new() };
+        transfer.active = Some(Active {
+            manifest: opened.manifest,
+            machine: Download::new(transfer.record.manifest.size, opened.have, rng).with_open_limit(open_limit),
+            partial: opened.partial,
+            buffers: BTreeMap::new(),
+            follow,
+            unsaved: false,
+            saving: false,
+            placing: false,
+            announced: None,
+        });
+        transfer.began = self.now;
+        transfer.told = false;
+        transfer.record.made = Some(opened.made);
+        transfer.record.progress = Progress::Downloading;
+        self.record_download(file);
+        self.find(file);
+        self.announce_progress();
+        self.advance(file);
+    }
+
+    /// Opens the partial file of a download that is to go on.
+    pub(super) fn open(&mut self, file: FileId) {
+        self.runs += 1;
+        let number = self.runs;
+        let Some(transfer) = self.transfers.get_mut(&file) else { return };
+        transfer.run = number;
+        transfer.record.progress = Progress::Downloading;
+        transfer.told = false;
+        let record = transfer.record.clone();
+        let copy = self.shares.get(&file).map(|share| share.record.path.clone());
+        let seams = Arc::clone(&self.seams);
+        self.seams.env.spawn(async move {
+            let (disk, database) = (Arc::clone(&seams.env.disk), Arc::clone(&seams.database));
+            let open = move || open_partial(&*disk, &database, &record, copy.as_deref());
+            let result = seams.env.offload(open).await;
+            seams.report(Input::Opened { run: Run { file, number }, result }).await;
+        });
+    }
+
+    pub(super) fn opened(&mut self, run: Run, result: Result<Opened, ContentError>) {
+        if self.transfers.get(&run.file).is_none_or(|transfer| transfer.run != run.number) {
+            return;
+        }
+        match result {
+            Ok(opened) => self.activate(run.file, opened),
+            Err(error) => self.pause(run.file, Some(error)),
+        }
+    }
+
+    /// Hands the machine what happened and does what it says.
+    pub(super) fn feed(&mut self, file: FileId, happening: Happening) {
+        let now = self.now;
+        let Some(active) = self.active(file) else { return };
+        let mut actions = Vec::new();
+        active.machine.handle(now, happening, &mut actions);
+        for action in actions {
+            self.perform(file, action);
+        }
+    }
+
+    fn perform(&mut self, file: FileId, action: Action) {
+        match action {
+            Action::Request { peer, block } => self.queue_request(peer, file, block),
+            Action::Cancel { peer, block } => self.queue_cancel(peer, file, block),
+            Action::Verify { piece } => self.verify(file, piece),
+            Action::Discard { piece } => {
+                if let Some(active) = self.active(file) {
+                    active.buffers.remove(&piece);
+                }
+            }
+            Action::Ban { peer } => self.ban(file, peer),
+            // The whole file's hash may still be behind: `advance` sees the end.
+            Action::Finished => {}
+        }
+    }
+
+    pub(super) fn due_transfers(&mut self) {
+        let now = self.now;
+        let is_due = |transfer: &Transfer| {
+            let machine = transfer.active.as_ref().and_then(|active| active.machine.deadline());
+            machine.is_some_and(|deadline| deadline <= now)
+        };
+        let due: Vec<FileId> = self.transfers.iter().filter(|(_, it)| is_due(it)).map(|(file, _)| *file).collect();
+        for file in due {
+            self.feed(file, Happening::Timer);
+        }
+    }
+
+    pub(super) fn block(&mut self, peer: PeerId, file: FileId, block: Block, bytes: Bytes) {
+        let Some(active) = self.active(file) else { return };
+        if active.machine.wants(peer, block) {
+            active.buffers.entry(block.piece).or_default().push((block.offset, bytes));
+        }
+        self.feed(file, Happening::Received { peer, block });
+    }
+
+    /// Hashes and writes a piece, all of whose blocks are there.
+    fn verify(&mut self, file: FileId, piece: PieceIndex) {
+        let Some(transfer) = self.transfers.get_mut(&file) else { return };
+        let number = transfer.run;
+        let Some(active) = transfer.active.as_mut() else { return };
+        let manifest = Arc::clone(&active.manifest);
+        let mut blocks = active.buffers.remove(&piece).unwrap_or_default();
+        blocks.sort_by_key(|(offset, _)| *offset);
+        let parts = blocks.into_iter().map(|(_, bytes)| bytes).collect();
+        let partial = active.partial.clone();
+        let seams = Arc::clone(&self.seams);
+        self.seams.env.spawn(async move {
+            let permit = seams.hashes.acquire().await;
+            let outcome = seams.env.offload(move || check(&manifest, &partial, piece, parts)).await;
+            drop(permit);
+            seams.report(Input::Checked { run: Run { file, number }, piece, outcome }).await;
+        });
+    }
+
+    pub(super) fn checked(&mut self, run: Run, piece: PieceIndex, outcome: Checked) {
+        let Some(active) = self.running(run) else { return };
+        match outcome {
+            Checked::Verified(parts) => {
+                active.unsaved = true;
+                active.follow.keep(piece, parts);
+                self.feed(run.file, Happening::Verified { piece });
+                self.queue_have(run.file, piece);
+                self.progressed(run.file);
+                self.advance(run.file);
+            }
+            Checked::Corrupt => self.feed(run.file, Happening::Corrupt { piece }),
+            Checked::Unwritten(error) => self.pause(run.file, Some(error)),
+        }
+    }
+
+    fn progressed(&mut self, file: FileId) {
+        if let Some(transfer) = self.transfers.get_mut(&file) {
+            transfer.waits = None;
+        }
+    }
+
+    /// Takes the whole file's hash further; at the end of the file, gives it its name.
+    fn advance(&mut self, file: FileId) {
+        let Some(transfer) = self.transfers.get_mut(&file) else { return };
+        let (number, expected) = (transfer.run, transfer.record.manifest.sha1);
+        let Some(active) = transfer.active.as_mut() else { return };
+        if active.follow.next < active.machine.have().len() {
+            return self.follow(file);
+        }
+        let Some(hash) = active.follow.hash.take_if(|_| !active.placing) else { return };
+        active.placing = true;
+        if hash.finish() == expected {
+            self.give_name(Run { file, number });
+        } else {
+            let message = "Every piece is what the manifest says, but the whole is not what its SHA-1 says: whoever \
+                           shared it described it wrongly. Ask them to share it again.";
+            self.fail(file, Failure::new(ErrorCode::Integrity, message));
+        }
+    }
+
+    fn follow(&mut self, file: FileId) {
+        let Some(transfer) = self.transfers.get_mut(&file) else { return };
+        let number = transfer.run;
+        let Some(active) = transfer.active.as_mut() else { return };
+        let Some((mut hash, stretch)) = active.follow.take(active.machine.have()) else { return };
+        let partial = active.partial.clone();
+        let seams = Arc::clone(&self.seams);
+        self.seams.env.spawn(async move {
+            let next = stretch.last().map_or(0, |(piece, _)| piece.0 + 1);
+            let work = move || {
+                for (piece, parts) in stretch {
+                    match parts {
+                        Some(parts) => parts.iter().for_each(|part| hash.update(part)),
+                        None => hash.update(&partial.read(piece)?),
+                    }
+                }
+                Ok((hash, next))
+            };
+            let result = seams.env.offload(work).await;
+            seams.report(Input::Followed { run: Run { file, number }, result }).await;
+        });
+    }
+
+    pub(super) fn followed(&mut self, run: Run, result: Followed) {
+        let Some(active) = self.running(run) else { return };
+        match result {
+            Ok((hash, next)) => {
+                active.follow.hash = Some(hash);
+                active.follow.next = next;
+                self.advance(run.file);
+            }
+            Err(error) => self.pause(run.file, Some(error.into())),
+        }
+    }
+
+    /// Gives the complete file its name.
+    fn give_name(&mut self, run: Run) {
+        let Some(transfer) = self.transfers.get(&run.file) else { return };
+        let Some(active) = &transfer.active else { return };
+        let (partial, record, have) = (active.partial.clone(), transfer.record.clone(), active.machine.have().clone());
+        let seams = Arc::clone(&self.seams);
+        self.seams.env.spawn(async move {
+            let (disk, database) = (Arc::clone(&seams.env.disk), Arc::clone(&seams.database));
+            let work = move || {
+                partial.sync()?;
+                downloads::record_durable(&database, &record.file, &have).map_err(io::Error::other)?;
+                partial.finish(&*disk, &record.partial, &record.destination, record.replaces)
+            };
+            let result = seams.env.offload(work).await;
+            seams.report(Input::Placed { run, result }).await;
+        });
+    }
+
+    /// The file bears its name: from now on it is a share.
+    pub(super) fn placed(&mut self, run: Run, result: Result<FileStamp, ContentError>) {
+        if self.running(run).is_none() {
+            return;
+        }
+        let stamp = match result {
+            Ok(stamp) => stamp,
+            Err(error) => return self.pause(run.file, Some(error)),
+        };
+        let Some(transfer) = self.transfers.get_mut(&run.file) else { return };
+        (transfer.active, transfer.find_at) = (None, None);
+        transfer.candidates.clear();
+        transfer.have_bytes = transfer.record.manifest.size;
+        transfer.waits = None;
+        transfer.record.progress = Progress::Complete;
+        let share = Share::downloaded(&transfer.record, stamp);
+        self.shares.insert(run.file, share);
+        self.record_share(run.file);
+        self.record_download(run.file);
+        self.announce_share(run.file);
+        self.acknowledge(run.file);
+        self.tell_ended(run.file);
+    }
+
+    /// A peer alone sent a bad piece: it is not asked for this file again.
+    fn ban(&mut self, file: FileId, peer: PeerId) {
+        let device = self.peers.links.get(&peer).map(|peer| peer.device);
+        if let (Some(device), Some(transfer)) = (device, self.transfers.get_mut(&file)) {
+            tracing::warn!(?device, ?file, "a peer sent a bad piece and is not asked again");
+            transfer.banned.insert(device);
+            transfer.find_at = Some(self.now);
+        }
+    }
+
+    /// Ends the run; it goes on with `resume_download`.
+    pub(super) fn pause(&mut self, file: FileId, error: Option<ContentError>) {
+        let Some(transfer) = self.transfers.get_mut(&file) else { return };
+        let reason = error.map(|error| failure::content(&error, &transfer.record.destination));
+        let is_told = reason.is_some();
+        transfer.record.progress = Progress::Paused(reason);
+        self.end_run(file);
+        self.record_download(file);
+        if is_told {
+            self.tell_stalled(file);
+        }
+        self.settle_waiters();
+    }
+
+    /// Ends the download without the file.
+    pub(super) fn fail(&mut self, file: FileId, failure: Failure) {
+        let Some(transfer) = self.transfers.get_mut(&file) else { return };
+        transfer.record.progress = Progress::Failed(failure);
+        self.end_run(file);
+        self.record_download(file);
+        self.tell_ended(file);
+    }
+
+    /// Ends the run: what is there is recorded, peers hear of it.
+    pub(super) fn end_run(&mut self, file: FileId) {
+        self.save(file);
+        let Some(transfer) = self.transfers.get_mut(&file) else { return };
+        transfer.run = 0;
+        transfer.find_at = None;
+        transfer.waits = None;
+        transfer.candidates.clear();
+        if let Some(active) = transfer.active.take() {
+            transfer.have_bytes = bytes_of(active.machine.have(), transfer.record.manifest.size);
+            self.part_all(file, None);
+            self.seams.tracker.end_serving(file);
+        }
+    }
+
+    fn tell_ended(&mut self, file: FileId) {
+        if let Some(transfer) = self.transfers.get(&file) {
+            self.seams.tell(Event::DownloadEnded(transfer.row(self.now)));
+        }
+        self.settle_waiters();
+    }
+
+    pub(super) fn tell_stalled(&self, file: FileId) {
+        if let Some(transfer) = self.transfers.get(&file) {
+            self.seams.tell(Event::DownloadStalled(transfer.row(self.now)));
+        }
+    }
+
+    /// Makes durable and records what was written since the last time.
+    pub(super) fn save_progress(&mut self) {
+        let unsaved =
+            |transfer: &Transfer| transfer.active.as_ref().is_some_and(|it| it.unsaved && !it.saving && !it.placing);
+        let due: Vec<FileId> = self.transfers.iter().filter(|(_, it)| unsaved(it)).map(|(file, _)| *file).collect();
+        for file in due {
+            self.save(file);
+        }
+    }
+
+    fn save(&mut self, file: FileId) {
+        let Some((run, work)) = self.saving(file) else { return };
+        let seams = Arc::clone(&self.seams);
+        self.seams.env.spawn(async move {
+            let result = seams.env.offload(work).await;
+            seams.report(Input::Saved { run, result }).await;
+        });
+    }
+
+    fn saving(&mut self, file: FileId) -> Option<(Run, impl FnOnce() -> Result<(), Failure> + Send + 'static)> {
+        let transfer = self.transfers.get_mut(&file)?;
+        let (number, path) = (transfer.run, transfer.record.destination.clone());
+        let active = transfer.active.as_mut().filter(|active| active.unsaved)?;
+        (active.unsaved, active.saving) = (false, true);
+        let (partial, have) = (active.partial.clone(), active.machine.have().clone());
+        let database = Arc::clone(&self.seams.database);
+        let work = move || {
+            partial.sync().map_err(|error| failure::content(&error, &path))?;
+            downloads::record_durable(&database, &file, &have).map_err(|error| failure::database(&error))
+        };
+        Some((Run { file, number }, work))
+    }
+
+    pub(super) fn saved(&mut self, run: Run, result: Result<(), Failure>) {
+        if let Err(failure) = result {
+            tracing::warn!(%failure, "the progress of a download could not be recorded");
+        }
+        if let Some(active) = self.running(run) {
+            active.saving = false;
+        }
+    }
+
+    /// On the way out: records what was written.
+    pub(super) async fn record_all(&mut self) {
+        let files: Vec<FileId> = self.transfers.keys().copied().collect();
+        for file in files {
+            if let Some((_, work)) = self.saving(file) {
+                let _ = self.seams.env.offload(work).await;
+            }
+        }
+        self.record_rest().await;
+    }
+
+    /// Tells the trackers how much of each download is there.
+    pub(super) fn announce_progress(&mut self) {
+        for transfer in self.transfers.values_mut() {
+            let percent = transfer.percent();
+            let Some(active) = transfer.active.as_mut() else { continue };
+            if active.announced != Some(percent) {
+                active.announced = Some(percent);
+                let (group, file) = (transfer.record.group, transfer.record.file);
+                self.seams.tracker.serve(Serving { group, file, percent });
+            }
+        }
+    }
+
+    pub(super) fn active(&mut self, file: FileId) -> Option<&mut Active> {
+        self.transfers.get_mut(&file).and_then(|transfer| transfer.active.as_mut())
+    }
+
+    /// The download that a job's report belongs to, while that run goes on.
+    fn running(&mut self, run: Run) -> Option<&mut Active> {
+        let transfer = self.transfers.get_mut(&run.file).filter(|transfer| transfer.run == run.number);
+        transfer.and_then(|transfer| transfer.active.as_mut())
+    }
+
+    pub(super) fn download_rows(&self) -> Vec<DownloadRow> {
+        let mut transfers: Vec<&Transfer> = self.transfers.values().collect();
+        transfers.sort_by_key(|transfer| (transfer.record.started_ms, transfer.record.file));
+        transfers.into_iter().map(|transfer| transfer.row(self.now)).collect()
+    }
+
+    pub(super) fn download_named(&self, group: &GroupName, name: &FileName) -> Result<FileId, Failure> {
+        let named = |it: &&Transfer| it.record.group_name == *group && it.record.name == *name;
+        let newest = self.transfers.values().filter(named).max_by_key(|transfer| transfer.record.started_ms);
+        newest.map(|transfer| transfer.record.file).ok_or_else(|| {
+            let message = format!("{name} of {group} is not among the downloads. See show_downloads.");
+            Failure::new(ErrorCode::NoSuchDownload, message)
+        })
+    }
+
+    pub(super) fn pause_download(&mut self, group: &GroupName, name: &FileName) -> Result<(), Failure> {
+        let file = self.download_named(group, name)?;
+        if self.transfers.get(&file).is_some_and(|transfer| transfer.state() == DownloadState::Downloading) {
+            self.pause(file, None);
+        }
+        Ok(())
+    }
+
+    pub(super) fn resume_download(&mut self, group: &GroupName, name: &FileName) -> Result<(), Failure> {
+        let file = self.download_named(group, name)?;
+        let Some(transfer) = self.transfers.get_mut(&file) else { return Ok(()) };
+        if matches!(transfer.state(), DownloadState::Paused | DownloadState::Failed) {
+            transfer.banned.clear();
+            self.open(file);
+            self.record_download(file);
+        }
+        Ok(())
+    }
+
+    /// Takes a download out; its record, for what is left on disk to be removed.
+    pub(super) fn cancel_download(&mut self, group: &GroupName, name: &FileName) -> Result<DownloadRecord, Failure> {
+        let file = self.download_named(group, name)?;
+        self.end_run(file);
+        let transfer = self.transfers.remove(&file);
+        self.forget_download(file);
+        self.settle_waiters();
+        transfer.map(|transfer| transfer.record).ok_or_else(super::stopping)
+    }
+
+    /// Registers somebody who waits for one download, or for all.
+    pub(super) fn wait(
+        &mut self,
+        download: Option<(GroupName, FileName)>,
+        reply: oneshot::Sender<Result<Vec<DownloadRow>, Failure>>,
+    ) -> Result<(), Failure> {
+        let files = match download {
+            Some((group, name)) => BTreeSet::from([self.download_named(&group, &name)?]),
+            None => self.transfers.iter().filter(|(_, it)| !it.told).map(|(file, _)| *file).collect(),
+        };
+        self.waiters.push(Waiter { files, reply });
+        self.settle_waiters();
+        Ok(())
+    }
+
+    /// Answers those whose downloads have all ended.
+    pub(super) fn settle_waiters(&mut self) {
+        let over = |file: &FileId| self.transfers.get(file).is_none_or(|transfer| is_over(transfer.state()));
+        let done: Vec<Waiter> = self.waiters.extract_if(.., |waiter| waiter.files.iter().all(over)).collect();
+        for waiter in done {
+            let ended: Vec<&mut Transfer> =
+                self.transfers.iter_mut().filter(|(file, _)| waiter.files.contains(file)).map(|(_, it)| it).collect();
+            let mut rows = Vec::new();
+            for transfer in ended {
+                transfer.told = true;
+                rows.push(transfer.row(self.now));
+            }
+            let failed = rows.iter().find_map(|row| row.error.clone());
+            let _ = waiter.reply.send(failed.map_or(Ok(rows), Err));
+        }
+    }
+}
+
+impl Waiter {
+    pub(super) fn give_up(self, failure: Failure) {
+        // Who waited may have gone.
+        let _ = self.reply.send(Err(failure));
+    }
+}
+
+impl Follow {
+    /// Keeps a verified piece that will soon be its turn.
+    fn keep(&mut self, piece: PieceIndex, parts: Vec<Bytes>) {
+        if (self.next..self.next + AHEAD).contains(&piece.0) {
+            self.kept.insert(piece.0, parts);
+        }
+    }
+
+    /// The next pieces in order that are there, to be hashed by a job; `None` when there are none or a job is at it.
+    #[expect(clippy::type_complexity, reason = "a piece and, when it is still in memory, its bytes")]
+    fn take(&mut self, have: &Bitfield) -> Option<(FileHash, Vec<(PieceIndex, Option<Vec<Bytes>>)>)> {
+        let there = (self.next..self.next + STRIDE).map(PieceIndex).take_while(|piece| have.has(*piece));
+        let pieces: Vec<PieceIndex> = there.collect();
+        let hash = if pieces.is_empty() { None } else { self.hash.take() }?;
+        Some((hash, pieces.into_iter().map(|piece| (piece, self.kept.remove(&piece.0))).collect()))
+    }
+}
+
+fn check(manifest: &Manifest, partial: &Partial, piece: PieceIndex, parts: Vec<Bytes>) -> Checked {
+    let slices = || parts.iter().map(|part| &part[..]);
+    if !manifest.is_piece(piece, slices()) {
+        return Checked::Corrupt;
+    }
+    match partial.write(piece, slices()) {
+        Ok(()) => Checked::Verified(parts),
+        Err(error) => Checked::Unwritten(error),
+    }
+}
+
+/// Bytes in the pieces that are there.
+fn bytes_of(have: &Bitfield, size: u64) -> u64 {
+    let Some(last) = have.len().checked_sub(1).map(PieceIndex) else { return 0 };
+    let full = u64::from(have.count()) * u64::from(crate::protocol::piece::PIECE_SIZE);
+    let short = u64::from(crate::protocol::piece::PIECE_SIZE - piece_length(size, last));
+    if have.has(last) { full - short } else { full }
+}

@@ -1,0 +1,221 @@
+//! The one task that owns the exchange's state: takes inputs in, asks the machines, does what they say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Seams,
+    downloads::{Checked, Followed, Opened, Run, Transfer, Waiter},
+    ledger::Ledger,
+    peer_link::Received,
+    peer_server::{ReadPiece, Server},
+    peers::Peers,
+    shares::Share,
+};
+use crate::{
+    protocol::{
+        client::{Notice, SwarmPeer},
+        error::Failure,
+        ids::{DeviceKey, FileId, GroupId, UserId},
+        piece::PieceIndex,
+        ticket::Signed,
+    },
+    store::{content::ContentError, disk::FileStamp},
+    swarm::{PeerId, rate::TokenBucket},
+    transport::link::Link,
+};
+
+/// Inputs taken in at once.
+const BATCH: usize = 64;
+/// How often what has no deadline of its own is looked after.
+const TICK: Duration = Duration::from_secs(1);
+
+/// All that can wake the hub.
+pub(super) enum Input {
+    /// A link stands.
+    Linked { link: Box<Link>, dialled: bool },
+    /// A dial failed.
+    DialFailed { device: DeviceKey, reason: String },
+    /// A link has ended.
+    Unlinked { peer: PeerId },
+    /// A peer sent something.
+    Received { peer: PeerId, received: Received },
+    /// A link's socket took blocks of these lengths.
+    Sent { peer: PeerId, blocks: Vec<u32> },
+    /// A piece to be served was read, or could not be.
+    Read { file: FileId, piece: PieceIndex, result: ReadPiece },
+    /// Our own ticket for a group is there, or why not.
+    Ticket { group: GroupId, result: Result<Signed, Failure> },
+    /// Who serves a file.
+    Swarm { file: FileId, result: Result<Vec<SwarmPeer>, Failure> },
+    /// A download's partial file is open, or why not.
+    Opened { run: Run, result: Result<Opened, ContentError> },
+    /// A received piece was hashed and written, or not.
+    Checked { run: Run, piece: PieceIndex, outcome: Checked },
+    /// The whole file's hash has come further.
+    Followed { run: Run, result: Followed },
+    /// Pieces were recorded durable.
+    Saved { run: Run, result: Result<(), Failure> },
+    /// A complete file has its final name, or why not.
+    Placed { run: Run, result: Result<FileStamp, ContentError> },
+    /// A suspended share was looked at again.
+    Rechecked { file: FileId, result: Result<FileStamp, String> },
+    /// A download that became a share was told to a tracker.
+    Acknowledged { file: FileId, is_known: bool },
+    /// A batch of changes was recorded.
+    Recorded,
+    /// A command's turn.
+    Turn(Box<dyn FnOnce(&mut Hub) + Send>),
+}
+
+/// The state of the exchange.
+pub(super) struct Hub {
+    pub(super) seams: Arc<Seams>,
+    /// The time of the batch of inputs in hand.
+    pub(super) now: Instant,
+    /// Whose shares and downloads these are; `None` while nobody is logged in.
+    pub(super) user: Option<UserId>,
+    pub(super) peers: Peers,
+    pub(super) shares: BTreeMap<FileId, Share>,
+    pub(super) transfers: BTreeMap<FileId, Transfer>,
+    pub(super) server: Server,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) ledger: Ledger,
+    /// Our own member tickets, as last fetched; those on their way are `None`.
+    pub(super) tickets: BTreeMap<GroupId, Option<Signed>>,
+    /// Users whose membership has ended, and when we heard (milliseconds since the Unix epoch).
+    pub(super) ended: BTreeMap<(GroupId, UserId), u64>,
+    /// Runs of downloads begun so far.
+    pub(super) runs: u64,
+    tick_at: Instant,
+    ticks: u64,
+}
+
+impl Hub {
+    pub(super) fn new(seams: Arc<Seams>, upload_limit: TokenBucket) -> Self {
+        let now = Instant::now();
+        Self {
+            seams,
+            now,
+            user: None,
+            peers: Peers::default(),
+            shares: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            server: Server::new(upload_limit),
+            waiters: Vec::new(),
+            ledger: Ledger::default(),
+            tickets: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            runs: 0,
+            tick_at: now + TICK,
+            ticks: 0,
+        }
+    }
+
+    /// Runs until the client stops; downloads are recorded on the way out.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
+        let mut notices = self.seams.tracker.subscribe();
+        let shutdown = self.seams.env.shutdown.clone();
+        let mut inputs = Vec::with_capacity(BATCH);
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                notice = notices.recv() => self.now_do(|hub| hub.notice(notice)),
+                _ = inbox.recv_many(&mut inputs, BATCH) => {
+                    self.now_do(|hub| inputs.drain(..).for_each(|input| hub.take(input)));
+                }
+                () = sleep_until(deadline) => self.now_do(|_| ()),
+            }
+        }
+        self.record_all().await;
+    }
+
+    fn now_do(&mut self, act: impl FnOnce(&mut Self)) {
+        self.now = Instant::now();
+        act(self);
+        self.due_transfers();
+        self.find_due();
+        self.flush_haves();
+        if self.now >= self.tick_at {
+            self.tick_at = self.now + TICK;
+            self.tick();
+        }
+        self.pump_uploads();
+        self.send_requests();
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Linked { link, dialled } => self.linked(*link, dialled),
+            Input::DialFailed { device, reason } => self.dial_failed(device, &reason),
+            Input::Unlinked { peer } => self.unlinked(peer),
+            Input::Received { peer, received } => self.received(peer, received),
+            Input::Sent { peer, blocks } => self.sent(peer, &blocks),
+            Input::Read { file, piece, result } => self.piece_read(file, piece, result),
+            Input::Ticket { group, result } => self.own_ticket(group, result),
+            Input::Swarm { file, result } => self.swarm(file, result),
+            Input::Opened { run, result } => self.opened(run, result),
+            Input::Checked { run, piece, outcome } => self.checked(run, piece, outcome),
+            Input::Followed { run, result } => self.followed(run, result),
+            Input::Saved { run, result } => self.saved(run, result),
+            Input::Placed { run, result } => self.placed(run, result),
+            Input::Rechecked { file, result } => self.rechecked(file, result),
+            Input::Acknowledged { file, is_known } => self.acknowledged(file, is_known),
+            Input::Recorded => self.recorded(),
+            Input::Turn(order) => order(self),
+        }
+    }
+
+    fn notice(&mut self, notice: Result<Notice, broadcast::error::RecvError>) {
+        match notice {
+            Ok(Notice::SwarmChanged { file }) => self.find(file),
+            Ok(Notice::DialRequested { peer, .. }) => self.dial_requested(&peer),
+            Ok(Notice::MembershipEnded { group, user }) => self.membership_ended(group, user),
+            Ok(Notice::MemberRemoved { id, .. }) => self.leave_group(id),
+            Ok(Notice::SessionEnded) => self.log_out(),
+            Err(broadcast::error::RecvError::Lagged(_)) => self.find_all(),
+            // The rest is for the user; and the tracker link closes with the client only.
+            Ok(_) | Err(broadcast::error::RecvError::Closed) => {}
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let transfers = self.transfers.values().filter_map(Transfer::deadline);
+        let serving = self.server.deadline(self.now);
+        transfers.chain(serving).chain(self.haves_due()).fold(self.tick_at, Instant::min)
+    }
+
+    fn tick(&mut self) {
+        self.ticks += 1;
+        self.save_progress();
+        self.announce_progress();
+        self.note_stalled();
+        self.tend_links();
+        if self.ticks.is_multiple_of(5) {
+            self.recheck_tickets();
+        }
+        if self.ticks.is_multiple_of(30) {
+            self.refresh_tickets();
+            self.recheck_shares();
+            self.save_uploaded();
+            self.acknowledge_shares();
+        }
+    }
+
+    /// Files that this device takes part in, in a group.
+    pub(super) fn files_of(&self, group: GroupId) -> BTreeSet<FileId> {
+        let shares = self.shares.values().filter(|share| share.record.group == group).map(|share| share.record.file);
+        let transfers = self.transfers.values().filter(|transfer| transfer.record.group == group);
+        shares.chain(transfers.map(|transfer| transfer.record.file)).collect()
+    }
+}

@@ -1,0 +1,218 @@
+//! The two tasks of a link to a peer, and how links come to be: frames in, frames out, nothing decided.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Seams, hub::Input};
+use crate::{
+    protocol::{
+        frame::{BLOCK, Frame, FrameError, read_message},
+        ids::{DeviceKey, FileId},
+        peer::{PeerMessage, read_block},
+        piece::Block,
+    },
+    swarm::PeerId,
+    transport::{
+        Listener, Stream,
+        link::{self, Link, LinkError, LinkReader, LinkWriter},
+        tls::Protocol,
+    },
+};
+
+/// What waits for a link's writer. A peer that lets this fill up takes nothing any more.
+const OUTGOING: usize = 512;
+/// Handshakes of accepted streams under way at once.
+const HANDSHAKES: usize = 32;
+/// Most bytes handed to the socket before the hub hears of it: the next blocks are read from disk meanwhile.
+const FLUSH_BYTES: usize = 256 * 1024;
+
+/// What a peer sent.
+pub(super) enum Received {
+    /// A message.
+    Message(PeerMessage),
+    /// A block of a piece.
+    Block { file: FileId, block: Block, bytes: Bytes },
+}
+
+/// What a peer is sent.
+pub(super) enum Outgoing {
+    /// A message.
+    Message(PeerMessage),
+    /// A block of a piece.
+    Block { file: FileId, block: Block, bytes: Bytes },
+}
+
+/// The hub's end of a link. Dropping it closes the link.
+pub(super) struct Handle {
+    outgoing: mpsc::Sender<Outgoing>,
+    stop: CancellationToken,
+}
+
+impl Handle {
+    /// Hands something to the writer; false when the peer has let too much pile up: the link is dead.
+    pub(super) fn send(&self, outgoing: Outgoing) -> bool {
+        self.outgoing.try_send(outgoing).is_ok()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Accepts streams until the client stops.
+pub(super) async fn accept_all(seams: Arc<Seams>, listener: Box<dyn Listener>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            biased;
+            () = seams.env.shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let task = accept_one(Arc::clone(&seams), stream, address.to_string());
+                seams.env.spawn(async move {
+                    task.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a peer");
+                sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn accept_one(seams: Arc<Seams>, stream: Box<dyn Stream>, address: String) {
+    match link::accept(stream, &seams.identity).await {
+        Ok(link) if link.protocol() == Protocol::Peer => {
+            seams.report(Input::Linked { link: Box::new(link), dialled: false }).await;
+        }
+        Ok(_) => tracing::debug!(address, "somebody dialled with a protocol that a client does not serve"),
+        Err(error) => tracing::debug!(address, %error, "a peer could not be accepted"),
+    }
+}
+
+/// Dials a peer; the hub hears how it went.
+pub(super) async fn dial(seams: Arc<Seams>, device: DeviceKey, address: String) {
+    let dialled = tokio::select! {
+        biased;
+        () = seams.env.shutdown.cancelled() => return,
+        dialled = link::dial(&*seams.env.transport, &seams.identity, &address, Protocol::Peer, Some(device)) => dialled,
+    };
+    let input = match dialled {
+        Ok(link) => Input::Linked { link: Box::new(link), dialled: true },
+        Err(error) => Input::DialFailed { device, reason: error.to_string() },
+    };
+    seams.report(input).await;
+}
+
+/// Starts both tasks of a link.
+pub(super) fn start(seams: &Arc<Seams>, peer: PeerId, link: Link) -> Handle {
+    let (outgoing, waiting) = mpsc::channel(OUTGOING);
+    let stop = seams.env.shutdown.child_token();
+    let (reader, writer) = link.split();
+    seams.env.spawn(read(Arc::clone(seams), peer, reader, stop.clone()));
+    seams.env.spawn(write(Arc::clone(seams), peer, writer, waiting, stop.clone()));
+    Handle { outgoing, stop }
+}
+
+async fn read(seams: Arc<Seams>, peer: PeerId, mut reader: LinkReader, stop: CancellationToken) {
+    let end = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        end = read_frames(&seams, peer, &mut reader) => end,
+    };
+    if let Err(error) = end {
+        tracing::debug!(peer = peer.0, %error, "a peer's link has ended");
+    }
+    stop.cancel();
+    seams.report(Input::Unlinked { peer }).await;
+}
+
+async fn read_frames(seams: &Seams, peer: PeerId, reader: &mut LinkReader) -> Result<(), LinkError> {
+    while let Some(frame) = reader.frame().await? {
+        let received = decode(frame)?;
+        if let Received::Block { block, .. } = &received {
+            wait_for_tokens(seams, block.length).await;
+        }
+        seams.report(Input::Received { peer, received }).await;
+    }
+    Ok(())
+}
+
+/// The download limit holds the reader back, and so the peer.
+async fn wait_for_tokens(seams: &Seams, bytes: u32) {
+    let wait = seams.down_limit.lock().expect("no holder of the bucket panics").take(Instant::now(), u64::from(bytes));
+    if !wait.is_zero() {
+        sleep(wait).await;
+    }
+}
+
+fn decode(frame: Frame) -> Result<Received, FrameError> {
+    if frame.kind != BLOCK {
+        return read_message(&frame).map(Received::Message);
+    }
+    let (file, block, bytes) =
+        read_block(frame.body).ok_or_else(|| FrameError::Message("a block without payload".to_owned()))?;
+    Ok(Received::Block { file, block, bytes })
+}
+
+async fn write(
+    seams: Arc<Seams>,
+    peer: PeerId,
+    mut writer: LinkWriter,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+    stop: CancellationToken,
+) {
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            next = outgoing.recv() => next,
+        };
+        let Some(next) = next else { break };
+        let blocks = queue(&mut writer, next, &mut outgoing);
+        let flushed = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            flushed = writer.flush() => flushed,
+        };
+        if let Err(error) = flushed {
+            tracing::debug!(peer = peer.0, %error, "a peer's link takes nothing any more");
+            break;
+        }
+        if !blocks.is_empty() {
+            seams.report(Input::Sent { peer, blocks }).await;
+        }
+    }
+    stop.cancel();
+    let _ = writer.close().await;
+}
+
+/// Queues `next` and what waits behind it, up to a bound; returns the lengths of the blocks among them.
+fn queue(writer: &mut LinkWriter, next: Outgoing, waiting: &mut mpsc::Receiver<Outgoing>) -> Vec<u32> {
+    let mut blocks = Vec::new();
+    let mut next = Some(next);
+    while let Some(outgoing) = next {
+        match outgoing {
+            Outgoing::Message(message) => writer.queue(&message),
+            Outgoing::Block { file, block, bytes } => {
+                blocks.push(block.length);
+                writer.queue_block(&file, block, bytes);
+            }
+        }
+        next = (writer.queued_bytes() < FLUSH_BYTES).then(|| waiting.try_recv().ok()).flatten();
+    }
+    blocks
+}

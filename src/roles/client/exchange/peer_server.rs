@@ -1,0 +1,255 @@
+//! Serving pieces: requests to the uploader, its choices to the disk, blocks to the links.
+//!
+//! A file is compared with its stamp after each read and before any of the bytes go out: what was changed on disk is never
+//! served, the share is suspended instead.
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    downloads::Transfer,
+    hub::{Hub, Input},
+    peer_link::Outgoing,
+};
+use crate::{
+    protocol::{
+        ids::FileId,
+        limits::MAX_REQUESTED_BLOCKS,
+        peer::PeerMessage,
+        piece::{Block, PieceIndex, is_valid_block, piece_length},
+    },
+    roles::client::command::Rate,
+    store::{
+        content::Partial,
+        disk::{Disk, DiskFile, FileStamp, OpenMode},
+    },
+    swarm::{
+        PeerId,
+        rate::TokenBucket,
+        upload::{QUEUE_LIMIT, Upload, Uploader},
+    },
+};
+
+/// How long a piece once read may serve further requests without another look at the file.
+const FRESH: Duration = Duration::from_millis(100);
+/// Pieces kept for that.
+const KEPT_PIECES: usize = 8;
+
+/// What became of a read.
+pub(super) type ReadPiece = Result<(Option<Arc<dyn DiskFile>>, Bytes), ReadFailure>;
+
+/// Why a piece could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadFailure {
+    /// The file is not what was shared.
+    #[error("it has changed on disk")]
+    Changed,
+    /// It cannot be read.
+    #[error("it cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What is being served.
+pub(super) struct Server {
+    pub(super) uploader: Uploader,
+    limit: TokenBucket,
+    /// A block that waits for the limit.
+    held: Option<(Instant, Upload)>,
+    /// Pieces being read, and the blocks that wait for them.
+    reading: BTreeMap<(FileId, PieceIndex), Vec<Upload>>,
+    kept: BTreeMap<(FileId, PieceIndex), (Instant, Bytes)>,
+}
+
+/// Where a file's bytes are.
+enum Place {
+    Partial(Partial),
+    File { path: PathBuf, stamp: FileStamp, size: u64, open: Option<Arc<dyn DiskFile>> },
+}
+
+impl Server {
+    pub(super) fn new(limit: TokenBucket) -> Self {
+        let (reading, kept) = (BTreeMap::new(), BTreeMap::new());
+        Self { uploader: Uploader::new(QUEUE_LIMIT), limit, held: None, reading, kept }
+    }
+
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        let held = self.held.map(|(at, _)| at);
+        // While a block waits for the limit, no other may be chosen.
+        held.or_else(|| self.uploader.deadline(now))
+    }
+
+    /// The next block that may go now.
+    fn next(&mut self, now: Instant, copies: impl Fn(FileId, PieceIndex) -> u32) -> Option<Upload> {
+        if let Some((at, upload)) = self.held.take() {
+            if at <= now {
+                return Some(upload);
+            }
+            self.held = Some((at, upload));
+            return None;
+        }
+        let upload = self.uploader.next(now, copies)?;
+        let wait = self.limit.take(now, u64::from(upload.block.length));
+        if wait.is_zero() {
+            return Some(upload);
+        }
+        self.held = Some((now + wait, upload));
+        None
+    }
+
+    fn keep(&mut self, now: Instant, key: (FileId, PieceIndex), bytes: Bytes) {
+        self.kept.retain(|_, (read, _)| now.saturating_duration_since(*read) < FRESH);
+        if self.kept.len() < KEPT_PIECES {
+            self.kept.insert(key, (now, bytes));
+        }
+    }
+
+    /// Forgets what was read of a file.
+    pub(super) fn forget(&mut self, file: FileId) {
+        self.kept.retain(|(kept, _), _| *kept != file);
+    }
+}
+
+impl Hub {
+    pub(super) fn set_upload_limit(&mut self, rate: Rate) {
+        self.server.limit.set_limit(self.now, rate.0);
+    }
+
+    /// Takes a peer's requests; returns those that will not be served.
+    pub(super) fn accept_requests(&mut self, id: PeerId, file: FileId, blocks: &[Block]) -> Vec<Block> {
+        let peer = self.peers.links.get(&id);
+        let is_served = peer.and_then(|peer| peer.files.get(&file)).is_some_and(super::peers::Joined::is_served);
+        let Some((size, pieces)) = self.local_size(file).zip(self.local_pieces(file)).filter(|_| is_served) else {
+            return blocks.to_vec();
+        };
+        let now = self.now;
+        let mut refused = blocks.get(MAX_REQUESTED_BLOCKS..).unwrap_or_default().to_vec();
+        for block in blocks.iter().take(MAX_REQUESTED_BLOCKS) {
+            let is_there = is_valid_block(size, *block) && pieces.has(block.piece);
+            if !is_there || !self.server.uploader.request(now, id, file, *block) {
+                refused.push(*block);
+            }
+        }
+        refused
+    }
+
+    /// Sends on their way as many blocks as the uploader and the limit let go now.
+    pub(super) fn pump_uploads(&mut self) {
+        loop {
+            let transfers = &self.transfers;
+            let copies = |file, piece| transfers.get(&file).map_or(0, |transfer: &Transfer| transfer.copies(piece));
+            let Some(upload) = self.server.next(self.now, copies) else { return };
+            self.serve(upload);
+        }
+    }
+
+    fn serve(&mut self, upload: Upload) {
+        let key = (upload.file, upload.block.piece);
+        let now = self.now;
+        let kept = self.server.kept.get(&key).filter(|(read, _)| now.saturating_duration_since(*read) < FRESH);
+        if let Some((_, bytes)) = kept {
+            let bytes = bytes.clone();
+            return self.send_block(upload, &bytes);
+        }
+        let waiting = self.server.reading.entry(key).or_default();
+        waiting.push(upload);
+        if waiting.len() == 1 {
+            self.read_piece(upload.file, upload.block.piece);
+        }
+    }
+
+    fn read_piece(&mut self, file: FileId, piece: PieceIndex) {
+        let place = self.place(file);
+        let seams = Arc::clone(&self.seams);
+        self.seams.env.spawn(async move {
+            let disk = Arc::clone(&seams.env.disk);
+            let read = move || place.map_or(Err(ReadFailure::Changed), |place| place.read(&*disk, piece));
+            let result = seams.env.offload(read).await;
+            seams.report(Input::Read { file, piece, result }).await;
+        });
+    }
+
+    fn place(&self, file: FileId) -> Option<Place> {
+        if let Some(active) = self.transfers.get(&file).and_then(|transfer| transfer.active.as_ref()) {
+            return Some(Place::Partial(active.partial.clone()));
+        }
+        let share = self.shares.get(&file).filter(|share| share.suspended.is_none())?;
+        let record = &share.record;
+        let (path, open) = (record.path.clone(), share.open.clone());
+        Some(Place::File { path, stamp: record.stamp, size: record.manifest.size, open })
+    }
+
+    pub(super) fn piece_read(&mut self, file: FileId, piece: PieceIndex, result: ReadPiece) {
+        let waiting = self.server.reading.remove(&(file, piece)).unwrap_or_default();
+        match result {
+            Ok((open, bytes)) => {
+                if let Some(share) = self.shares.get_mut(&file) {
+                    share.opened(open, self.now);
+                }
+                self.server.keep(self.now, (file, piece), bytes.clone());
+                for upload in waiting {
+                    self.send_block(upload, &bytes);
+                }
+            }
+            Err(failure) => {
+                for upload in waiting {
+                    self.not_sent(upload);
+                    self.send(upload.peer, PeerMessage::Reject { file, blocks: vec![upload.block] });
+                }
+                self.suspend_share(file, &failure.to_string());
+            }
+        }
+    }
+
+    fn send_block(&mut self, upload: Upload, piece: &Bytes) {
+        let Upload { peer: id, file, block } = upload;
+        let now = self.now;
+        let joined = self.peers.links.get_mut(&id).and_then(|peer| peer.files.get_mut(&file));
+        let Some(joined) = joined.filter(|joined| joined.is_served()) else { return self.not_sent(upload) };
+        joined.up.add(now, u64::from(block.length));
+        if let Some(share) = self.shares.get_mut(&file) {
+            share.count_upload(block.length);
+        }
+        let begin = block.offset as usize;
+        let bytes = piece.slice(begin..begin + block.length as usize);
+        self.hand_over(id, Outgoing::Block { file, block, bytes });
+    }
+
+    fn not_sent(&mut self, upload: Upload) {
+        self.server.uploader.sent(self.now, upload.peer, upload.block.length);
+    }
+
+    pub(super) fn sent(&mut self, id: PeerId, blocks: &[u32]) {
+        for bytes in blocks {
+            self.server.uploader.sent(self.now, id, *bytes);
+        }
+    }
+
+    fn local_size(&self, file: FileId) -> Option<u64> {
+        let transfer = self.transfers.get(&file).map(|transfer| transfer.record.manifest.size);
+        transfer.or_else(|| self.shares.get(&file).map(|share| share.record.manifest.size))
+    }
+}
+
+impl Place {
+    fn read(self, disk: &dyn Disk, piece: PieceIndex) -> ReadPiece {
+        match self {
+            Self::Partial(partial) => Ok((None, partial.read(piece)?.into())),
+            Self::File { path, stamp, size, open } => {
+                let file = open.map_or_else(|| disk.open(&path, OpenMode::Read), Ok)?;
+                let mut bytes = vec![0; piece_length(size, piece) as usize];
+                file.read_at(piece.start(), &mut bytes).map_err(cut_short)?;
+                if disk.stat(&path)?.stamp != stamp || file.stat()?.stamp != stamp {
+                    return Err(ReadFailure::Changed);
+                }
+                Ok((Some(file), bytes.into()))
+            }
+        }
+    }
+}
+
+/// A file that ends before its size was made shorter.
+fn cut_short(error: io::Error) -> ReadFailure {
+    if error.kind() == io::ErrorKind::UnexpectedEof { ReadFailure::Changed } else { error.into() }
+}

@@ -1,0 +1,579 @@
+//! Links to peers and what is agreed on each: who takes part in which file, with which ticket.
+//!
+//! For a file, a link goes through these steps, each side for itself:
+//!
+//! ```text
+//!   our join:    not yet ──(our ticket is there)──► asked
+//!   their join:  not yet ──(their ticket holds)──► verified ──(both)──► told: our bitfield is sent, requests are served
+//! ```
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    hub::Hub,
+    peer_link::{self, Handle, Outgoing, Received},
+};
+use crate::{
+    protocol::{
+        bitfield::Bitfield,
+        error::{ErrorCode, Failure},
+        ids::{DeviceKey, FileId, GroupId, UserId},
+        limits::{MAX_HAVE, MAX_LINK_FILES},
+        peer::{PeerMessage, VERSION},
+        piece::{Block, PieceIndex},
+        ticket::{Signed, Ticket},
+    },
+    swarm::{PeerId, download, rate::RateMeter},
+    transport::link::Link,
+};
+
+/// A link without a word for this long is dead.
+const SILENCE: Duration = Duration::from_mins(1);
+/// A link that stands in a new one's way is given up after this long without a word.
+const DOUBT: Duration = Duration::from_secs(10);
+/// How often an idle link is kept alive.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// An unused link is closed after this long.
+const UNUSED: Duration = Duration::from_mins(2);
+/// Pieces announced at once, or all there are after [`HAVE_DELAY`].
+const HAVE_BATCH: usize = 16;
+/// How long a new piece may wait to be announced.
+const HAVE_DELAY: Duration = Duration::from_millis(50);
+
+/// All links.
+#[derive(Default)]
+pub(super) struct Peers {
+    pub(super) links: BTreeMap<PeerId, Peer>,
+    pub(super) by_device: BTreeMap<DeviceKey, PeerId>,
+    /// Dials under way.
+    pub(super) dialling: BTreeMap<DeviceKey, String>,
+    /// Devices that could not be dialled lately.
+    pub(super) unreachable: BTreeMap<DeviceKey, Unreachable>,
+    /// Requests and cancels to be sent together.
+    requests: BTreeMap<PeerId, Vec<PeerMessage>>,
+    /// Pieces to be announced.
+    haves: BTreeMap<FileId, Vec<PieceIndex>>,
+    haves_due: Option<Instant>,
+    links_made: u64,
+}
+
+/// A device that could not be dialled.
+pub(super) struct Unreachable {
+    pub(super) retry_at: Instant,
+    pub(super) failures: u32,
+    pub(super) reason: String,
+}
+
+/// One link.
+pub(super) struct Peer {
+    pub(super) device: DeviceKey,
+    /// Whether we dialled.
+    pub(super) dialled: bool,
+    handle: Handle,
+    greeted: bool,
+    pub(super) files: BTreeMap<FileId, Joined>,
+    shown: BTreeMap<GroupId, Shown>,
+    heard: Instant,
+    pinged: Instant,
+    used: Instant,
+}
+
+/// A ticket that the peer showed and that was found good.
+struct Shown {
+    signed: Signed,
+    ticket: Ticket,
+}
+
+/// A file on a link.
+pub(super) struct Joined {
+    group: GroupId,
+    /// Our join is sent.
+    asked: bool,
+    /// Their ticket was found good.
+    verified: bool,
+    /// Our bitfield is sent: their requests are served.
+    told: bool,
+    /// What they have, once told.
+    pub(super) pieces: Option<Bitfield>,
+    pub(super) up: RateMeter,
+}
+
+impl Joined {
+    fn new(group: GroupId) -> Self {
+        Self { group, asked: false, verified: false, told: false, pieces: None, up: RateMeter::default() }
+    }
+
+    /// Whether their requests are served.
+    pub(super) fn is_served(&self) -> bool {
+        self.verified && self.told
+    }
+}
+
+impl Hub {
+    /// A link stands, dialled or accepted. Of two links to one device the one dialled by the smaller key stays.
+    pub(super) fn linked(&mut self, link: Link, dialled: bool) {
+        let device = link.device();
+        self.peers.dialling.remove(&device);
+        self.peers.unreachable.remove(&device);
+        let own = self.seams.identity.device();
+        let is_welcome = self.user.is_some() && device != own;
+        if !is_welcome || !self.make_way(device, dialled == (own < device), dialled) {
+            return;
+        }
+        self.peers.links_made += 1;
+        let id = PeerId(self.peers.links_made);
+        let handle = peer_link::start(&self.seams, id, link);
+        let now = self.now;
+        let peer = Peer {
+            device,
+            dialled,
+            handle,
+            greeted: false,
+            files: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            heard: now,
+            pinged: now,
+            used: now,
+        };
+        self.peers.links.insert(id, peer);
+        self.peers.by_device.insert(device, id);
+        self.send(id, PeerMessage::Hello { version: VERSION });
+        self.join_candidate(device);
+    }
+
+    /// Whether a new link may stand: gives up one that it replaces.
+    fn make_way(&mut self, device: DeviceKey, preferred: bool, dialled: bool) -> bool {
+        let Some(old) = self.peers.by_device.get(&device).copied() else {
+            return self.peers.links.len() < 2 * self.seams.max_peers;
+        };
+        let Some(peer) = self.peers.links.get(&old) else { return true };
+        let is_doubtful = self.now.saturating_duration_since(peer.heard) > DOUBT;
+        if preferred || peer.dialled == dialled || is_doubtful {
+            self.unlinked(old);
+            return true;
+        }
+        false
+    }
+
+    /// A link has ended, or is given up.
+    pub(super) fn unlinked(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.links.remove(&id) else { return };
+        if self.peers.by_device.get(&peer.device) == Some(&id) {
+            self.peers.by_device.remove(&peer.device);
+        }
+        self.server.uploader.leave(id);
+        self.peers.requests.remove(&id);
+        for file in peer.files.keys() {
+            self.feed(*file, download::Event::PeerLeft { peer: id });
+        }
+    }
+
+    /// Gives up a link whose other end breaks the rules.
+    fn expel(&mut self, id: PeerId, reason: &str) {
+        tracing::warn!(peer = id.0, reason, "a peer broke the protocol");
+        self.unlinked(id);
+    }
+
+    pub(super) fn received(&mut self, id: PeerId, received: Received) {
+        let now = self.now;
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        peer.heard = now;
+        match received {
+            Received::Message(PeerMessage::Hello { version: VERSION }) => peer.greeted = true,
+            Received::Message(PeerMessage::Hello { .. }) => self.expel(id, "it speaks another version"),
+            _ if !peer.greeted => self.expel(id, "it did not say hello"),
+            Received::Message(message) => self.message(id, message),
+            Received::Block { file, block, bytes } => {
+                peer.used = now;
+                self.block(id, file, block, bytes);
+            }
+        }
+    }
+
+    fn message(&mut self, id: PeerId, message: PeerMessage) {
+        use download::Event;
+        match message {
+            PeerMessage::Hello { .. } | PeerMessage::Ping => {}
+            PeerMessage::Join { group, file, ticket, pieces } => self.they_join(id, group, file, ticket, pieces),
+            PeerMessage::Pieces { file, pieces } => self.they_have(id, file, pieces),
+            PeerMessage::Renew { group, ticket } => self.they_renew(id, group, ticket),
+            PeerMessage::Leave { file, reason } => self.they_leave(id, file, reason),
+            PeerMessage::Have { file, pieces } => self.they_gained(id, file, pieces),
+            PeerMessage::Request { file, blocks } => self.they_request(id, file, &blocks),
+            PeerMessage::Cancel { file, blocks } => {
+                for block in blocks {
+                    self.server.uploader.cancel(id, file, block);
+                }
+            }
+            PeerMessage::Reject { file, blocks } => {
+                for block in blocks {
+                    self.feed(file, Event::Rejected { peer: id, block });
+                }
+            }
+            PeerMessage::Choke { file } => self.feed(file, Event::Choked { peer: id }),
+            PeerMessage::Unchoke { file } => self.feed(file, Event::Unchoked { peer: id }),
+        }
+    }
+
+    fn they_join(&mut self, id: PeerId, group: GroupId, file: FileId, signed: Signed, pieces: Option<Bitfield>) {
+        let Some(device) = self.peers.links.get(&id).map(|peer| peer.device) else { return };
+        let ticket = match self.check_ticket(&signed, group, device) {
+            Ok(ticket) => ticket,
+            Err(failure) => return self.send(id, PeerMessage::Leave { file, reason: Some(failure) }),
+        };
+        if self.local_group(file) != Some(group) {
+            let reason = Failure::new(ErrorCode::NoSuchFile, "This device does not serve that file now.");
+            return self.send(id, PeerMessage::Leave { file, reason: Some(reason) });
+        }
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        if !peer.files.contains_key(&file) && peer.files.len() >= MAX_LINK_FILES {
+            return self.expel(id, "it takes part in too many files at once");
+        }
+        peer.used = self.now;
+        peer.shown.insert(group, Shown { signed, ticket });
+        let joined = peer.files.entry(file).or_insert_with(|| Joined::new(group));
+        joined.verified = true;
+        let asked = joined.asked;
+        if let Some(pieces) = pieces {
+            self.they_have(id, file, pieces);
+        }
+        if asked { self.tell_pieces(id, file) } else { self.join(id, file) }
+    }
+
+    /// Sends our bitfield to a peer whose ticket was found good after we had joined.
+    fn tell_pieces(&mut self, id: PeerId, file: FileId) {
+        let Some(pieces) = self.local_pieces(file) else { return };
+        let joined = self.peers.links.get_mut(&id).and_then(|peer| peer.files.get_mut(&file));
+        let Some(joined) = joined.filter(|joined| joined.verified && !joined.told) else { return };
+        joined.told = true;
+        self.send(id, PeerMessage::Pieces { file, pieces });
+    }
+
+    /// Takes part in a file with a peer; sent as soon as our ticket is there.
+    pub(super) fn join(&mut self, id: PeerId, file: FileId) {
+        let Some(group) = self.local_group(file) else { return };
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        if peer.files.entry(file).or_insert_with(|| Joined::new(group)).asked {
+            return;
+        }
+        match self.tickets.get(&group) {
+            Some(Some(ticket)) => {
+                let ticket = ticket.clone();
+                self.send_join(id, file, group, ticket);
+            }
+            Some(None) => {}
+            None => self.fetch_ticket(group),
+        }
+    }
+
+    fn send_join(&mut self, id: PeerId, file: FileId, group: GroupId, ticket: Signed) {
+        let pieces = self.local_pieces(file);
+        let joined = self.peers.links.get_mut(&id).and_then(|peer| peer.files.get_mut(&file));
+        let Some(joined) = joined else { return };
+        joined.asked = true;
+        joined.told = joined.verified;
+        let pieces = pieces.filter(|_| joined.verified);
+        self.send(id, PeerMessage::Join { group, file, ticket, pieces });
+    }
+
+    fn fetch_ticket(&mut self, group: GroupId) {
+        self.tickets.entry(group).or_insert(None);
+        let seams = std::sync::Arc::clone(&self.seams);
+        self.seams.env.spawn(async move {
+            let result = seams.tracker.ticket(group).await;
+            seams.report(super::hub::Input::Ticket { group, result }).await;
+        });
+    }
+
+    /// Our own ticket is there: joins that waited for it are sent, and peers that saw an older one get this one.
+    pub(super) fn own_ticket(&mut self, group: GroupId, result: Result<Signed, Failure>) {
+        let ticket = match result {
+            Ok(ticket) => ticket,
+            Err(failure) => {
+                tracing::debug!(?group, %failure, "no member ticket");
+                if self.tickets.get(&group).is_some_and(Option::is_none) {
+                    self.tickets.remove(&group);
+                }
+                return;
+            }
+        };
+        let before = self.tickets.insert(group, Some(ticket.clone())).flatten();
+        let is_new = before.is_some_and(|before| before != ticket);
+        let peers: Vec<PeerId> = self.peers.links.keys().copied().collect();
+        for id in peers {
+            let Some(peer) = self.peers.links.get(&id) else { continue };
+            let files = peer.files.iter().filter(|(_, joined)| joined.group == group);
+            let waiting: Vec<FileId> =
+                files.clone().filter(|(_, joined)| !joined.asked).map(|(file, _)| *file).collect();
+            if is_new && files.clone().any(|(_, joined)| joined.asked) {
+                self.send(id, PeerMessage::Renew { group, ticket: ticket.clone() });
+            }
+            for file in waiting {
+                self.send_join(id, file, group, ticket.clone());
+            }
+        }
+    }
+
+    /// Looks whether our tickets are to be renewed: the tracker link gives a fresh one at half of the old one's life.
+    pub(super) fn refresh_tickets(&mut self) {
+        let groups: Vec<GroupId> = self.tickets.keys().copied().collect();
+        for group in groups {
+            if self.files_of(group).is_empty() {
+                self.tickets.remove(&group);
+            } else {
+                self.fetch_ticket(group);
+            }
+        }
+    }
+
+    fn they_have(&mut self, id: PeerId, file: FileId, pieces: Bitfield) {
+        let Some(own) = self.local_pieces(file) else { return };
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        let Some(joined) = peer.files.get_mut(&file).filter(|joined| joined.verified) else { return };
+        if pieces.len() != own.len() {
+            return self.expel(id, "its bitfield is not the file's");
+        }
+        joined.pieces = Some(pieces.clone());
+        let device = peer.device;
+        if self.transfers.get(&file).is_some_and(|transfer| !transfer.banned.contains(&device)) {
+            self.feed(file, download::Event::PeerJoined { peer: id, bitfield: pieces });
+        }
+    }
+
+    fn they_gained(&mut self, id: PeerId, file: FileId, pieces: Vec<PieceIndex>) {
+        if pieces.len() > MAX_HAVE {
+            return self.expel(id, "it announces too many pieces at once");
+        }
+        let joined = self.peers.links.get_mut(&id).and_then(|peer| peer.files.get_mut(&file));
+        let Some(theirs) = joined.and_then(|joined| joined.pieces.as_mut()) else { return };
+        for piece in &pieces {
+            theirs.insert(*piece);
+        }
+        self.feed(file, download::Event::Have { peer: id, pieces });
+    }
+
+    fn they_leave(&mut self, id: PeerId, file: FileId, reason: Option<Failure>) {
+        if let Some(failure) = reason.filter(|failure| failure.code == ErrorCode::NotAMember) {
+            tracing::debug!(peer = id.0, %failure, "a peer refused our ticket");
+            if let Some(group) = self.local_group(file) {
+                self.tickets.remove(&group);
+                self.seams.tracker.forget_ticket(group);
+            }
+        }
+        self.forget_joined(id, file);
+    }
+
+    fn they_renew(&mut self, id: PeerId, group: GroupId, signed: Signed) {
+        let Some(device) = self.peers.links.get(&id).map(|peer| peer.device) else { return };
+        match self.check_ticket(&signed, group, device) {
+            Ok(ticket) => {
+                if let Some(peer) = self.peers.links.get_mut(&id) {
+                    peer.shown.insert(group, Shown { signed, ticket });
+                }
+            }
+            Err(failure) => self.exclude(id, group, &failure),
+        }
+    }
+
+    fn they_request(&mut self, id: PeerId, file: FileId, blocks: &[Block]) {
+        let refused = self.accept_requests(id, file, blocks);
+        if !refused.is_empty() {
+            self.send(id, PeerMessage::Reject { file, blocks: refused });
+        }
+    }
+
+    /// Whether `signed` proves that `device` belongs to a member of `group` now.
+    fn check_ticket(&self, signed: &Signed, group: GroupId, device: DeviceKey) -> Result<Ticket, Failure> {
+        let ticket = self.seams.tracker.verify_ticket(signed, group, device)?;
+        let ended_ms = self.ended.get(&(group, ticket.user)).copied();
+        if ended_ms.is_some_and(|ended_ms| ticket.issued_ms <= ended_ms) {
+            return Err(Failure::new(ErrorCode::NotAMember, "That membership has ended."));
+        }
+        Ok(ticket)
+    }
+
+    /// A membership has ended: its user is served in this group no more, from now on.
+    pub(super) fn membership_ended(&mut self, group: GroupId, user: UserId) {
+        self.ended.insert((group, user), self.seams.env.wall_clock.now_ms());
+        let failure = Failure::new(ErrorCode::NotAMember, "That membership has ended.");
+        let links = self.peers.links.iter();
+        let theirs = links.filter(|(_, peer)| peer.shown.get(&group).is_some_and(|shown| shown.ticket.user == user));
+        let ids: Vec<PeerId> = theirs.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.exclude(id, group, &failure);
+        }
+    }
+
+    /// Tickets die by themselves.
+    pub(super) fn recheck_tickets(&mut self) {
+        let mut expired = Vec::new();
+        for (id, peer) in &self.peers.links {
+            for (group, shown) in &peer.shown {
+                if let Err(failure) = self.check_ticket(&shown.signed, *group, peer.device) {
+                    expired.push((*id, *group, failure));
+                }
+            }
+        }
+        for (id, group, failure) in expired {
+            self.exclude(id, group, &failure);
+        }
+    }
+
+    /// Ends all that a peer takes part in, in a group.
+    fn exclude(&mut self, id: PeerId, group: GroupId, failure: &Failure) {
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        peer.shown.remove(&group);
+        let files: Vec<FileId> =
+            peer.files.iter().filter(|(_, joined)| joined.group == group).map(|(file, _)| *file).collect();
+        for file in files {
+            self.send(id, PeerMessage::Leave { file, reason: Some(failure.clone()) });
+            self.forget_joined(id, file);
+        }
+    }
+
+    /// Leaves a file on every link.
+    pub(super) fn part_all(&mut self, file: FileId, reason: Option<&Failure>) {
+        let joined = self.peers.links.iter().filter(|(_, peer)| peer.files.contains_key(&file));
+        let ids: Vec<PeerId> = joined.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.part(id, file, reason);
+        }
+        for (id, block) in self.server.uploader.withdraw(file) {
+            self.send(id, PeerMessage::Reject { file, blocks: vec![block] });
+        }
+    }
+
+    /// Leaves a file on one link.
+    pub(super) fn part(&mut self, id: PeerId, file: FileId, reason: Option<&Failure>) {
+        self.send(id, PeerMessage::Leave { file, reason: reason.cloned() });
+        self.forget_joined(id, file);
+    }
+
+    fn forget_joined(&mut self, id: PeerId, file: FileId) {
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        if peer.files.remove(&file).is_some() {
+            self.server.uploader.refuse(id, file);
+            self.feed(file, download::Event::PeerLeft { peer: id });
+        }
+    }
+
+    pub(super) fn send(&mut self, id: PeerId, message: PeerMessage) {
+        self.hand_over(id, Outgoing::Message(message));
+    }
+
+    /// Hands something to a link's writer; a link that takes nothing any more is given up.
+    pub(super) fn hand_over(&mut self, id: PeerId, outgoing: Outgoing) {
+        let taken = self.peers.links.get(&id).is_none_or(|peer| peer.handle.send(outgoing));
+        if !taken {
+            tracing::debug!(peer = id.0, "a peer takes nothing any more");
+            self.unlinked(id);
+        }
+    }
+
+    /// Puts a request to the others for this peer.
+    pub(super) fn queue_request(&mut self, id: PeerId, file: FileId, block: Block) {
+        let queued = self.peers.requests.entry(id).or_default();
+        match queued.last_mut() {
+            Some(PeerMessage::Request { file: last, blocks }) if *last == file => blocks.push(block),
+            _ => queued.push(PeerMessage::Request { file, blocks: vec![block] }),
+        }
+    }
+
+    /// Puts a cancel behind the requests for this peer.
+    pub(super) fn queue_cancel(&mut self, id: PeerId, file: FileId, block: Block) {
+        let queued = self.peers.requests.entry(id).or_default();
+        match queued.last_mut() {
+            Some(PeerMessage::Cancel { file: last, blocks }) if *last == file => blocks.push(block),
+            _ => queued.push(PeerMessage::Cancel { file, blocks: vec![block] }),
+        }
+    }
+
+    pub(super) fn send_requests(&mut self) {
+        for (id, messages) in std::mem::take(&mut self.peers.requests) {
+            for message in messages {
+                self.send(id, message);
+            }
+        }
+    }
+
+    /// A piece is there: it is announced soon.
+    pub(super) fn queue_have(&mut self, file: FileId, piece: PieceIndex) {
+        self.peers.haves.entry(file).or_default().push(piece);
+        let due = self.peers.haves_due.get_or_insert(self.now + HAVE_DELAY);
+        if self.peers.haves.values().any(|pieces| pieces.len() >= HAVE_BATCH) {
+            *due = self.now;
+        }
+    }
+
+    pub(super) fn haves_due(&self) -> Option<Instant> {
+        self.peers.haves_due
+    }
+
+    pub(super) fn flush_haves(&mut self) {
+        if self.peers.haves_due.is_none_or(|due| due > self.now) {
+            return;
+        }
+        self.peers.haves_due = None;
+        for (file, pieces) in std::mem::take(&mut self.peers.haves) {
+            let lacking =
+                |joined: &Joined| joined.told && joined.pieces.as_ref().is_none_or(|theirs| !theirs.is_full());
+            let links = self.peers.links.iter();
+            let listeners = links.filter(|(_, peer)| peer.files.get(&file).is_some_and(lacking));
+            let ids: Vec<PeerId> = listeners.map(|(id, _)| *id).collect();
+            for (id, pieces) in ids.iter().flat_map(|id| pieces.chunks(MAX_HAVE).map(move |chunk| (*id, chunk))) {
+                self.send(id, PeerMessage::Have { file, pieces: pieces.to_vec() });
+            }
+        }
+    }
+
+    /// Keeps links alive, and gives up dead and unused ones.
+    pub(super) fn tend_links(&mut self) {
+        let now = self.now;
+        let age = |since: Instant| now.saturating_duration_since(since);
+        let over = self
+            .peers
+            .links
+            .iter()
+            .filter(|(_, peer)| age(peer.heard) > SILENCE || (age(peer.used) > UNUSED && !self.is_needed(peer)));
+        let over: Vec<PeerId> = over.map(|(id, _)| *id).collect();
+        for id in over {
+            self.unlinked(id);
+        }
+        let quiet = self.peers.links.iter_mut().filter(|(_, peer)| age(peer.pinged) > PING_EVERY);
+        let quiet: Vec<PeerId> = quiet
+            .map(|(id, peer)| {
+                peer.pinged = now;
+                *id
+            })
+            .collect();
+        for id in quiet {
+            self.send(id, PeerMessage::Ping);
+        }
+    }
+
+    /// Whether either side still lacks pieces of a file on this link.
+    fn is_needed(&self, peer: &Peer) -> bool {
+        peer.files.iter().any(|(file, joined)| {
+            self.transfers.get(file).is_some_and(|transfer| transfer.active.is_some())
+                || joined.pieces.as_ref().is_some_and(|theirs| !theirs.is_full())
+        })
+    }
+
+    /// The group of a file that this device serves or downloads now.
+    fn local_group(&self, file: FileId) -> Option<GroupId> {
+        let transfer = self.transfers.get(&file).filter(|transfer| transfer.active.is_some());
+        let share = || self.shares.get(&file).filter(|share| share.suspended.is_none());
+        transfer.map(|transfer| transfer.record.group).or_else(|| share().map(|share| share.record.group))
+    }
+
+    /// The pieces of a file that this device serves now.
+    pub(super) fn local_pieces(&self, file: FileId) -> Option<Bitfield> {
+        let active = self.transfers.get(&file).and_then(|transfer| transfer.active.as_ref());
+        let share = || self.shares.get(&file).filter(|share| share.suspended.is_none());
+        active
+            .map(|active| active.machine.have().clone())
+            .or_else(|| share().map(|share| Bitfield::full(share.record.manifest.piece_count())))
+    }
+}

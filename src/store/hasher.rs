@@ -1,0 +1,136 @@
+//! Hashing a whole file for sharing, one pass: SHA-1 and BLAKE3 of every piece, SHA-1 of the whole.
+//!
+//! Cut into steps that the caller runs where it likes. The whole file's SHA-1 is serial and costs about as much as both
+//! hashes of the pieces, so that two cores are kept busy by running, side by side, [`FileHash::follow`] with the read of
+//! the batch after next and [`Batch::piece_hashes`] of this one. Memory is bounded by the batches in hand.
+
+use std::{io, path::Path, sync::Arc};
+
+use sha1::{Digest as _, Sha1};
+
+use super::disk::{Disk, DiskFile, FileStamp, OpenMode};
+use crate::protocol::{
+    hash::{PieceHash, Sha1Hash},
+    piece::{PIECE_SIZE, PieceIndex, piece_count},
+};
+
+/// Pieces read and hashed in one step: 4 MiB, some milliseconds of work.
+const BATCH_PIECES: u32 = 8;
+
+/// Why a file cannot be hashed.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// It is a folder.
+    #[error("it is a folder")]
+    Directory,
+    /// It was written to, or replaced, while it was read.
+    #[error("it changed while it was read")]
+    Changed,
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A file open for hashing, and what it was when it was opened.
+#[derive(Clone)]
+pub struct Source {
+    file: Arc<dyn DiskFile>,
+    stamp: FileStamp,
+}
+
+impl Source {
+    /// Opens the file at `path`.
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, HashError> {
+        if disk.stat(path)?.is_dir {
+            return Err(HashError::Directory);
+        }
+        let file = disk.open(path, OpenMode::Read)?;
+        let stamp = file.stat()?.stamp;
+        Ok(Self { file, stamp })
+    }
+
+    /// What the file was when it was opened.
+    pub fn stamp(&self) -> FileStamp {
+        self.stamp
+    }
+
+    /// Number of pieces.
+    pub fn piece_count(&self) -> u32 {
+        piece_count(self.stamp.size)
+    }
+
+    /// Reads the batch that begins with piece `first`, into the memory of an earlier one; `None` past the end.
+    pub fn read(&self, first: PieceIndex, mut memory: Vec<u8>) -> Result<Option<Batch>, HashError> {
+        let rest = self.stamp.size.saturating_sub(first.start());
+        let length = rest.min(u64::from(BATCH_PIECES * PIECE_SIZE));
+        if length == 0 {
+            return Ok(None);
+        }
+        memory.resize(usize::try_from(length).expect("a batch is a few MiB"), 0);
+        self.file.read_at(first.start(), &mut memory).map_err(cut_short)?;
+        Ok(Some(Batch { first, piece_count: self.piece_count(), bytes: memory }))
+    }
+
+    /// Checks that the file is still what it was when it was opened: to be asked after the last byte was read.
+    pub fn check_unchanged(&self) -> Result<(), HashError> {
+        if self.file.stat()?.stamp == self.stamp { Ok(()) } else { Err(HashError::Changed) }
+    }
+}
+
+/// A file that ends before its size was made shorter meanwhile.
+fn cut_short(error: io::Error) -> HashError {
+    if error.kind() == io::ErrorKind::UnexpectedEof { HashError::Changed } else { error.into() }
+}
+
+/// Some pieces of a file, in order, in memory.
+pub struct Batch {
+    first: PieceIndex,
+    piece_count: u32,
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// The hashes of its pieces, in order.
+    pub fn piece_hashes(&self) -> Vec<PieceHash> {
+        (self.first.0..)
+            .zip(self.bytes.chunks(PIECE_SIZE as usize))
+            .map(|(index, bytes)| PieceHash::of(PieceIndex(index), self.piece_count, [bytes]))
+            .collect()
+    }
+
+    /// Bytes in it.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The piece after its last.
+    pub fn next(&self) -> PieceIndex {
+        PieceIndex(self.first.0 + piece_count(self.size()))
+    }
+
+    /// Its memory, for another batch.
+    pub fn into_memory(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// SHA-1 of a whole file, fed in file order.
+#[derive(Clone, Default)]
+pub struct FileHash(Sha1);
+
+impl FileHash {
+    /// Goes on with a batch.
+    pub fn follow(&mut self, batch: &Batch) {
+        self.0.update(&batch.bytes);
+    }
+
+    /// Goes on with some bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The value, when all was fed.
+    pub fn finish(self) -> Sha1Hash {
+        Sha1Hash(self.0.finalize().into())
+    }
+}
