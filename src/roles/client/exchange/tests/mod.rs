@@ -1,9 +1,10 @@
 //! Clients that share and download for real: links, disk and hashing, on a network and with a tracker in memory, on a
 //! clock that stands still while anybody has something to do.
 
+#[allow(dead_code, reason = "more tests follow")]
 mod town;
 
-use town::{Town, content, group, name};
+use town::Town;
 
 const PIECE: usize = 512 * 1024;
 

@@ -88,6 +88,14 @@ struct Device {
     notices: Option<mpsc::Sender<FromTracker>>,
 }
 
+impl Device {
+    fn notify(&self, notice: FromTracker) {
+        if let Some(notices) = &self.notices {
+            let _ = notices.try_send(notice);
+        }
+    }
+}
+
 struct Tracker {
     secret: DeviceSecret,
     address: String,
@@ -127,7 +135,7 @@ impl Town {
         state.outcast.insert(user);
         for device in state.devices.values() {
             let notice = FromTracker::Notice(Notice::MembershipEnded { group: GROUP, user });
-            device.notices.as_ref().map(|notices| notices.try_send(notice));
+            device.notify(notice);
         }
     }
 
@@ -230,7 +238,7 @@ impl Tracker {
             let others = state.devices.iter().filter(|(key, it)| **key != device && it.serving.contains_key(&file));
             for (_, other) in others {
                 let notice = FromTracker::Notice(Notice::SwarmChanged { file });
-                other.notices.as_ref().map(|notices| notices.try_send(notice));
+                other.notify(notice);
             }
         }
     }
@@ -239,7 +247,14 @@ impl Tracker {
         if let Request::Login { user: name, .. } = request {
             let info = user(name.as_str());
             self.state().devices.entry(device).or_default().user = Some(info.clone());
-            let session = Session { user: info.user, device, issued_ms: NOW_MS, expires_ms: u64::MAX };
+            let session = Session {
+                user: info.user,
+                name: info.name.clone(),
+                device,
+                credential_at: <_>::default(),
+                issued_ms: NOW_MS,
+                expires_ms: u64::MAX,
+            };
             return Ok(Answer::LoggedIn { info, session: Signed::seal(&session, &self.secret) });
         }
         let user = self.state().devices[&device].user.clone().unwrap();
@@ -260,7 +275,8 @@ impl Tracker {
                 standing: Standing::Member,
             })),
             Request::OfferManifest { manifest, .. } => {
-                let pages = &mut state.manifests.entry(manifest.id()).or_insert((manifest.clone(), <_>::default())).1;
+                let pages =
+                    &mut state.manifests.entry(manifest.id()).or_insert_with(|| (manifest.clone(), <_>::default())).1;
                 Ok(Answer::MissingPages((0..manifest.page_count()).filter(|it| !pages.contains_key(it)).collect()))
             }
             Request::PutPage { manifest, page, bytes } => {
@@ -407,7 +423,7 @@ impl Client {
 
     /// Waits for every download; simulated minutes are the limit.
     pub(super) async fn wait(&self) -> Result<Vec<DownloadRow>, Failure> {
-        let waited = timeout(Duration::from_secs(600), self.exchange.wait(None)).await;
+        let waited = timeout(Duration::from_mins(10), self.exchange.wait(None)).await;
         match waited.expect("the downloads end")? {
             Reply::Waited(rows) => Ok(rows),
             reply => panic!("{reply:?}"),
