@@ -96,6 +96,9 @@ pub struct TrackerArgs {
     /// Listen here when it differs from the listed address
     #[arg(long, value_name = "IP:PORT")]
     pub bind: Option<SocketAddr>,
+    /// Serve figures for Prometheus here, at /metrics
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Arguments of `p2p client`.

@@ -38,8 +38,13 @@ pub(crate) fn trackers(cluster: &mut Cluster, machines: &[(&'static str, i64)]) 
     let lines: Vec<_> = hosts.iter().map(|host| format!("{}:5000", host.ip())).collect();
     let info = TrackerInfo::parse(lines.join("\n").as_bytes()).expect("addresses, one a line");
     for ((name, _), no) in machines.iter().zip(1..) {
-        let config =
-            TrackerConfig { info: info.clone(), no: TrackerNo(no), data_dir: PathBuf::from(DATA_DIR), bind: None };
+        let config = TrackerConfig {
+            info: info.clone(),
+            no: TrackerNo(no),
+            data_dir: PathBuf::from(DATA_DIR),
+            bind: None,
+            metrics: None,
+        };
         cluster.start(name, move |env| run_tracker(env, config.clone()));
     }
     info

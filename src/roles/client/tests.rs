@@ -55,7 +55,7 @@ impl Rig {
 
     async fn tracker(&self, no: u16) -> Tracker {
         let data_dir = self.folder.path().join(format!("tracker-{no}"));
-        let config = TrackerConfig { info: self.info.clone(), no: TrackerNo(no), data_dir, bind: None };
+        let config = TrackerConfig { info: self.info.clone(), no: TrackerNo(no), data_dir, bind: None, metrics: None };
         Tracker::start(self.environment(u8::try_from(no).unwrap()), config).await.unwrap()
     }
 

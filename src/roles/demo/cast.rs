@@ -39,7 +39,7 @@ impl Trackers {
         let mut running = Vec::new();
         for no in info.trackers.iter().map(|tracker| tracker.no) {
             let data_dir = dir.join(format!("tracker-{no}"));
-            let config = TrackerConfig { info: info.clone(), no, data_dir, bind: None };
+            let config = TrackerConfig { info: info.clone(), no, data_dir, bind: None, metrics: None };
             running.push((no, Tracker::start(system()?, config).await?));
         }
         Ok(Self { info, running })

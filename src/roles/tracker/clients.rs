@@ -64,6 +64,11 @@ impl Clients {
         self.by_link.get(&link)
     }
 
+    /// Number of links.
+    pub(super) fn len(&self) -> usize {
+        self.by_link.len()
+    }
+
     /// Begins or ends the session on a link; returns the one before.
     pub(super) fn set_session(&mut self, link: LinkNo, session: Option<LoggedIn>) -> Option<LoggedIn> {
         let client = self.by_link.get_mut(&link)?;

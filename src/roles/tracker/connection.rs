@@ -9,12 +9,13 @@ use std::{
 
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     login,
+    metrics::Counters,
     node::Node,
     notice,
     presence::{Home, LinkNo},
@@ -41,6 +42,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const MAX_UNDER_WAY: usize = 64;
 /// Answers and notices that wait for one client at most.
 const MAX_OUTGOING: usize = 256;
+/// Bytes queued for one client beyond which nothing is added: two pages of a manifest.
+const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 /// Manifests offered on one link and not yet shared.
 const MAX_OFFERS: usize = 16;
 
@@ -110,33 +113,34 @@ impl Connection {
         Ok(())
     }
 
-    /// The loop. The queue goes first: a client that floods us still gets its answers.
+    /// The loop. What goes out comes first: a client that floods us still gets its answers.
     async fn run(mut self, reader: &mut LinkReader, writer: &mut LinkWriter) -> Result<(), LinkError> {
         let slots = Arc::new(Semaphore::new(MAX_UNDER_WAY));
-        let mut idle = Instant::now() + IDLE;
+        let (mut idle, mut unflushed) = (Instant::now() + IDLE, false);
         loop {
             tokio::select! {
                 biased;
                 () = self.asker.node.env.shutdown.cancelled() => return Ok(()),
                 () = self.end.cancelled() => return Err(LinkError::Timeout("reading what it was sent")),
-                Some(message) = self.queue.recv() => {
+                Some(message) = self.queue.recv(), if writer.queued_bytes() < MAX_QUEUED_BYTES => {
                     writer.queue(&message);
-                    while writer.queued_bytes() < 64 * 1024 && let Ok(more) = self.queue.try_recv() {
-                        writer.queue(&more);
-                    }
-                    writer.flush().await?;
+                    unflushed = true;
                 }
-                message = timeout_at(idle, reader.message()) => {
-                    let message = message.map_err(|_| LinkError::Timeout("a sign of life"))??;
-                    let Some(message) = message else { return Ok(()) };
+                flushed = writer.flush(), if unflushed => {
+                    flushed?;
+                    unflushed = false;
+                }
+                message = reader.message(), if slots.available_permits() > 0 => {
+                    let Some(message) = message? else { return Ok(()) };
                     idle = Instant::now() + IDLE;
-                    self.take(message, &slots).await?;
+                    self.take(message, &slots)?;
                 }
+                () = sleep_until(idle) => return Err(LinkError::Timeout("a sign of life")),
             }
         }
     }
 
-    async fn take(&self, message: ToTracker, slots: &Arc<Semaphore>) -> Result<(), LinkError> {
+    fn take(&self, message: ToTracker, slots: &Arc<Semaphore>) -> Result<(), LinkError> {
         match message {
             ToTracker::Hello { .. } => Err(LinkError::Protocol("a second hello".to_owned())),
             ToTracker::Ping => {
@@ -150,12 +154,13 @@ impl Connection {
                 Err(LinkError::Protocol("a vector of too many origins".to_owned()))
             }
             ToTracker::Request { seq, nonce, seen, request } => {
-                let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
+                let slot = Arc::clone(slots).try_acquire_owned().expect("nothing is read while no slot is free");
                 let (asker, outgoing) = (Arc::clone(&self.asker), self.outgoing.clone());
                 self.asker.node.env.spawn(async move {
                     let answer = asker.answer(seq, nonce, seen, request).await;
-                    let _ = outgoing.send(answer).await;
+                    // Free before the answer wakes the loop, so that it reads on.
                     drop(slot);
+                    let _ = outgoing.send(answer).await;
                 });
                 Ok(())
             }
@@ -170,6 +175,10 @@ impl Asker {
             answered = request::answer(self, nonce, &seen, request) => answered,
             () = self.node.env.shutdown.cancelled() => request::Answered::failed(super::node::stopping()),
         };
+        Counters::count(&self.node.counters.requests);
+        if answered.result.is_err() {
+            Counters::count(&self.node.counters.refusals);
+        }
         FromTracker::Answer { seq, seen: answered.seen, stale: answered.stale, result: answered.result }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::node::Node;
+use super::{metrics::Counters, node::Node};
 use crate::{protocol::record::Change, replica::Effect};
 
 /// Appends that wait at most; writers beyond that wait themselves.
@@ -53,6 +53,7 @@ async fn write(
     let dots: Vec<_> = changes.iter().map(|change| change.dot).collect();
     let store = Arc::clone(&node.store);
     node.env.offload(move || store.append(&changes)).await?;
+    Counters::count(&node.counters.commits);
     node.durable_now(&dots);
     node.tell(&effects);
     Ok(())

@@ -11,6 +11,7 @@ mod clients;
 mod connection;
 mod log_writer;
 mod login;
+mod metrics;
 mod node;
 mod notice;
 mod password;
@@ -50,6 +51,8 @@ pub struct TrackerConfig {
     pub data_dir: PathBuf,
     /// Where to listen, when it differs from the listed address.
     pub bind: Option<String>,
+    /// Where Prometheus reads, if it should.
+    pub metrics: Option<String>,
 }
 
 /// A running tracker.
@@ -66,6 +69,10 @@ impl Tracker {
         let (node, appends) = Node::open(env.clone(), &config).await?;
         let listener = env.transport.listen(&bind).await.map_err(|error| cannot_listen(&bind, &error))?;
         let address = listener.local_address().map_err(|error| cannot_listen(&bind, &error))?;
+        if let Some(metrics) = &config.metrics {
+            let page = env.transport.listen(metrics).await.map_err(|error| cannot_listen(metrics, &error))?;
+            env.spawn(metrics::run(Arc::clone(&node), page));
+        }
         env.spawn(log_writer::run(Arc::clone(&node), appends));
         env.spawn(pulse::run(Arc::clone(&node)));
         for tracker in config.info.trackers.iter().filter(|tracker| tracker.no != config.no) {

@@ -233,6 +233,11 @@ impl PresenceMap {
         self.by_user.contains_key(user)
     }
 
+    /// Number of devices online anywhere.
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
     /// Devices that serve a file now. Whether they are members is for the catalog to say.
     pub(super) fn servers(&self, file: FileId) -> impl Iterator<Item = Server<'_>> + '_ {
         self.by_file.get(&file).into_iter().flatten().filter_map(move |device| {

@@ -71,12 +71,23 @@ impl Cluster {
             no: TrackerNo(u16::try_from(no).unwrap()),
             data_dir: self.folders[no - 1].path().to_owned(),
             bind: None,
+            metrics: Some(format!("10.0.0.{no}:9000")),
         };
         Tracker::start(env, config).await
     }
 
     pub(super) async fn stop(&mut self, no: usize) {
         self.running[no - 1].take().unwrap().stop().await;
+    }
+
+    /// A copy of a stopped tracker's database.
+    pub(super) fn back_up(&self, no: usize) -> Vec<u8> {
+        std::fs::read(self.folders[no - 1].path().join("tracker.redb")).unwrap()
+    }
+
+    /// Puts a copy back.
+    pub(super) fn restore(&self, no: usize, copy: Vec<u8>) {
+        std::fs::write(self.folders[no - 1].path().join("tracker.redb"), copy).unwrap();
     }
 
     /// The folder of a tracker that is stopped is gone.

@@ -170,3 +170,26 @@ async fn starting_is_refused_with_a_reason() {
     let text = message(cluster.try_start(1).await);
     assert!(text.contains("in use"), "{text}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_was_set_back_takes_no_counter_twice() {
+    let mut cluster = Cluster::new(2).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    cluster.stop(1).await;
+    let backup = cluster.back_up(1);
+    cluster.start(1).await;
+    cluster.settle().await;
+    ann.dial(&cluster.info, 1).await;
+    ann.create_group("one").await;
+    cluster.stop(1).await;
+    cluster.restore(1, backup);
+    cluster.start(1).await;
+    cluster.settle().await;
+    ann.dial(&cluster.info, 1).await;
+    ann.create_group("two").await;
+    ann.dial(&cluster.info, 2).await;
+    ann.find_group("one").await;
+    ann.find_group("two").await;
+    cluster.settle().await;
+}
