@@ -15,7 +15,8 @@ use super::{
         output::{
             Asked, Renderer as _,
             progress::{Bars, Milestones, REDRAW},
-            text::{Colour, Text, progress},
+            sentences::progress,
+            text::{Colour, Text},
         },
     },
     environment::Environment,

@@ -6,6 +6,7 @@ pub mod printer;
 pub mod progress;
 #[cfg(test)]
 mod samples;
+pub mod sentences;
 pub mod text;
 
 use super::{

@@ -8,7 +8,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 use super::{
     super::command::{DownloadRow, DownloadState},
     clean::clean,
-    text::progress,
+    sentences::progress,
 };
 use crate::roles::units::percent;
 
