@@ -168,7 +168,9 @@ mod tests {
         ) {
             let field = |set: &BTreeSet<u32>| {
                 let mut field = Bitfield::empty(70);
-                set.iter().for_each(|piece| { field.insert(PieceIndex(*piece)); });
+                for piece in set {
+                    field.insert(PieceIndex(*piece));
+                }
                 field
             };
             let walked = mine.intersection(&theirs).find(|piece| **piece >= from).copied().map(PieceIndex);

@@ -25,6 +25,8 @@ pub(super) struct Availability {
     ends: Vec<u32>,
     /// No free piece lies before this one.
     lowest: PieceIndex,
+    /// How often a piece was put back.
+    returns: u64,
 }
 
 /// Free pieces looked at in order of rank before any piece that the peer has will do.
@@ -43,7 +45,17 @@ impl Availability {
             place[piece.0 as usize] = narrow(at);
         }
         let ends = vec![narrow(order.len())];
-        Self { seeders: 0, leechers: 0, copies: vec![0; count], free, order, place, ends, lowest: PieceIndex(0) }
+        Self {
+            seeders: 0,
+            leechers: 0,
+            copies: vec![0; count],
+            free,
+            order,
+            place,
+            ends,
+            lowest: PieceIndex(0),
+            returns: 0,
+        }
     }
 
     /// Peers that have `piece`.
@@ -58,6 +70,15 @@ impl Availability {
 
     pub(super) fn any_free(&self) -> bool {
         !self.order.is_empty()
+    }
+
+    /// How often a piece was put back: as long as this stays, a peer that had no free piece has none.
+    pub(super) fn returns(&self) -> u64 {
+        self.returns
+    }
+
+    pub(super) fn any_free_of(&self, wanted: &Bitfield) -> bool {
+        self.free.first_shared(wanted, self.lowest).is_some()
     }
 
     pub(super) fn is_free(&self, piece: PieceIndex) -> bool {
@@ -110,6 +131,7 @@ impl Availability {
         let was_taken = self.free.insert(piece);
         debug_assert!(was_taken, "a free piece is not put back");
         self.lowest = self.lowest.min(piece);
+        self.returns += 1;
         self.place[piece.0 as usize] = narrow(self.order.len());
         self.order.push(piece);
         for rank in (self.rank(piece)..self.ends.len()).rev() {

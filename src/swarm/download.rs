@@ -35,6 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::Rng as _;
 use tokio::time::Instant;
 
 use super::PeerId;
@@ -325,7 +326,7 @@ impl Download {
         for piece in gained {
             if remote.bitfield.insert(*piece) {
                 self.pieces.availability.gained(*piece, &remote.bitfield);
-                remote.exhausted = false;
+                remote.exhausted_at = None;
             }
         }
         Scope::One(peer)
@@ -387,7 +388,6 @@ impl Download {
         remote.rest(now);
         self.pieces.unask(block, peer);
         self.clear_reserved(peer, out);
-        self.wake();
         Scope::All
     }
 
@@ -430,7 +430,6 @@ impl Download {
         for emptied in self.pieces.disown(peer) {
             out.push(Action::Discard { piece: emptied });
         }
-        self.wake();
         out.push(Action::Ban { peer });
     }
 
@@ -438,7 +437,6 @@ impl Download {
         if !self.pieces.lose(piece) {
             self.discard(piece, out);
         }
-        self.wake();
         Scope::All
     }
 
@@ -473,7 +471,6 @@ impl Download {
     fn snub(&mut self, peer: PeerId, out: &mut Vec<Action>) {
         self.clear_reserved(peer, out);
         self.mark(peer, true);
-        self.wake();
     }
 
     fn unsnub(&mut self, peer: PeerId) {
@@ -496,7 +493,6 @@ impl Download {
             self.pieces.unask(block, peer);
         }
         self.clear_reserved(peer, out);
-        self.wake();
     }
 
     /// Drops the pieces begun that only `peer` was to send.
@@ -506,13 +502,21 @@ impl Download {
         }
     }
 
-    fn discard(&mut self, piece: PieceIndex, out: &mut Vec<Action>) {
+    /// Drops a piece; returns the peers that were asked for it.
+    fn discard(&mut self, piece: PieceIndex, out: &mut Vec<Action>) -> BTreeSet<PeerId> {
         let (pointless, had_bytes) = self.pieces.discard(piece);
+        let holders = pointless.iter().map(|(peer, _)| *peer).collect();
         self.cancel_all(pointless, out);
         if had_bytes {
             out.push(Action::Discard { piece });
         }
-        self.wake();
+        holders
+    }
+
+    fn let_rest(&mut self, now: Instant, peer: PeerId) {
+        if let Some(remote) = self.remotes.get_mut(&peer) {
+            remote.rest(now);
+        }
     }
 
     fn cancel_all(&mut self, asks: Vec<(PeerId, Block)>, out: &mut Vec<Action>) {
@@ -527,13 +531,11 @@ impl Download {
         }
     }
 
-    /// Pieces may have become free: it is worth searching every peer again.
-    fn wake(&mut self) {
-        self.remotes.values_mut().for_each(|remote| remote.exhausted = false);
-    }
-
+    /// Asks all peers, from a random one on, so that none is always the last whom the others leave something.
     fn fill_all(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let peers: Vec<PeerId> = self.remotes.keys().copied().collect();
+        let mut peers: Vec<PeerId> = self.remotes.keys().copied().collect();
+        let first = usize::try_from(self.rng.next_u32()).unwrap_or_default() % peers.len().max(1);
+        peers.rotate_left(first);
         for peer in peers {
             self.fill(now, peer, out);
         }
@@ -547,14 +549,22 @@ impl Download {
                 continue;
             }
             match self.next_rescue(now, peer) {
-                Some(Rescue::Later) => {
-                    self.rescue_at = self.rescue_at.or(Some(now + RESCUE_INTERVAL));
-                    return;
-                }
+                Some(Rescue::Later) => return self.look_again(now),
+                None if self.is_idle(peer) => return self.look_again(now),
                 Some(rescue) => self.rescue(now, peer, rescue, out),
                 None => return,
             }
         }
+    }
+
+    /// Whether a peer that may be asked is asked for nothing though it has what is missing.
+    fn is_idle(&self, peer: PeerId) -> bool {
+        let remote = self.remotes.get(&peer).filter(|remote| !self.paused && remote.is_usable());
+        remote.is_some_and(|remote| remote.outstanding().is_empty() && self.pieces.misses_any_of(&remote.bitfield))
+    }
+
+    fn look_again(&mut self, now: Instant) {
+        self.rescue_at = self.rescue_at.or(Some(now + RESCUE_INTERVAL));
     }
 
     fn rescue(&mut self, now: Instant, peer: PeerId, rescue: Rescue, out: &mut Vec<Action>) {
@@ -566,7 +576,9 @@ impl Download {
                 self.take_back(now, peer, block, out);
             }
             Rescue::TakeOver { piece } => {
-                self.discard(piece, out);
+                for holder in self.discard(piece, out) {
+                    self.let_rest(now, holder);
+                }
                 self.take_over(now, peer, piece, out);
             }
             Rescue::Later => {}
@@ -582,19 +594,22 @@ impl Download {
         if block.is_some() || self.pieces.open_count() < self.open_limit || !remote.outstanding().is_empty() {
             return block;
         }
-        let remote = self.evict(out).then(|| self.remotes.get_mut(&peer))??;
+        self.evict(peer, out)?;
+        let remote = self.remotes.get_mut(&peer)?;
         picker::next_block(&mut self.pieces, peer, remote, self.open_limit, &mut self.rng)
     }
 
-    /// Makes room for another piece by dropping one that nobody is sending and no usable peer has, if there is any.
-    fn evict(&mut self, out: &mut Vec<Action>) -> bool {
+    /// Makes room for a piece that `peer` has by dropping one that nobody is sending and no usable peer has, if there is any. A
+    /// snubbed peer drops none that others may still send.
+    fn evict(&mut self, peer: PeerId, out: &mut Vec<Action>) -> Option<()> {
+        let asker = self.remotes.get(&peer)?;
+        self.pieces.availability.any_free_of(&asker.bitfield).then_some(())?;
         let usable = |remote: &&Remote| !remote.choked && !remote.snubbed;
         let held = |piece| self.remotes.values().filter(usable).any(|remote| remote.bitfield.has(piece));
-        let stuck = self.pieces.partial().find(|piece| self.pieces.is_orphan(*piece) && !held(*piece));
-        if let Some(piece) = stuck {
-            self.discard(piece, out);
-        }
-        stuck.is_some()
+        let left = |piece| if asker.snubbed { self.pieces.is_unasked(piece) } else { self.pieces.is_orphan(piece) };
+        let stuck = self.pieces.partial().find(|piece| left(*piece) && !held(*piece))?;
+        self.discard(stuck, out);
+        Some(())
     }
 
     fn next_rescue(&self, now: Instant, peer: PeerId) -> Option<Rescue> {

@@ -14,6 +14,8 @@ mod remote;
 mod uplink;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 pub mod upload;
 

@@ -14,6 +14,8 @@ use crate::protocol::piece::{Block, PieceIndex};
 const RANDOM_FIRST: u32 = 4;
 /// Seconds that a theft must win beyond the factor of two, so that the noise of a fast network moves nothing.
 const STEAL_MARGIN_S: f64 = 0.05;
+/// Seconds of silence after which a peer under suspicion may have what another one holds.
+const SILENCE_S: f64 = 2.0;
 /// Requests up to which a peer counts as idle enough to help out.
 const HELPER_DEPTH: usize = 4;
 /// Time for a block as long as nobody was measured (1 MiB/s).
@@ -64,7 +66,7 @@ fn new_piece(
     open_limit: usize,
     rng: &mut ChaCha12Rng,
 ) -> Option<Block> {
-    if remote.exhausted || pieces.open_count() >= open_limit {
+    if remote.exhausted_at == Some(pieces.availability.returns()) || pieces.open_count() >= open_limit {
         return None;
     }
     let early = pieces.have().count() < RANDOM_FIRST;
@@ -76,7 +78,7 @@ fn new_piece(
     } else {
         availability.rarest(&remote.bitfield, rng)
     };
-    remote.exhausted = found.is_none();
+    remote.exhausted_at = found.is_none().then(|| availability.returns());
     let piece = found?;
     pieces.open(piece, remote.parole.then_some(peer));
     pieces.next_block(piece, peer)
@@ -117,7 +119,6 @@ pub(super) fn rescue(
     let slowest = others
         .filter_map(|(other, remote)| {
             let (index, block) = last_needed(pieces, remote, helper)?;
-            // Those under suspicion take from each other only what has gone silent, or they would do so forever.
             let eta_s = if is_suspect(helper) { remote.silent_s(now) } else { remote.eta_s(now, index, default_gap_s) };
             Some((eta_s, *other, block))
         })
@@ -131,13 +132,14 @@ fn is_suspect(helper: &Remote) -> bool {
 
 /// Whether a piece waits for others to send the rest, and nobody does: one on parole can only send it anew.
 fn is_left_over(pieces: &Pieces, piece: PieceIndex, helper: &Remote) -> bool {
-    helper.bitfield.has(piece) && pieces.reserved_for(piece).is_none() && pieces.is_orphan(piece)
+    helper.bitfield.has(piece) && pieces.is_unasked(piece)
 }
 
 fn judge(pieces: &Pieces, helper: &Remote, (eta_s, from, block): (f64, PeerId, Block), own_s: f64) -> Rescue {
     let end_game = pieces.all_asked() && helper.outstanding().is_empty();
-    let far_slower = eta_s > 2.0 * own_s + STEAL_MARGIN_S;
-    if pieces.reserved_for(block.piece).is_some() {
+    // Those under suspicion take from each other only what has gone silent, or they would do so forever.
+    let far_slower = eta_s > if is_suspect(helper) { SILENCE_S } else { 2.0 * own_s + STEAL_MARGIN_S };
+    if helper.parole || pieces.reserved_for(block.piece).is_some() {
         return if far_slower { Rescue::TakeOver { piece: block.piece } } else { Rescue::Later };
     }
     if end_game && eta_s > own_s {
@@ -149,11 +151,13 @@ fn judge(pieces: &Pieces, helper: &Remote, (eta_s, from, block): (f64, PeerId, B
     }
 }
 
-/// The request that `remote` will answer last among those that `helper` could answer and nobody else was asked for.
+/// The request that `remote` will answer last among those that `helper` could answer and nobody else is on the way with.
 fn last_needed(pieces: &Pieces, remote: &Remote, helper: &Remote) -> Option<(usize, Block)> {
     let useful = |block: Block| {
-        let open_to_helper = !is_suspect(helper) || pieces.reserved_for(block.piece).is_some();
-        open_to_helper && helper.bitfield.has(block.piece) && pieces.ask_count(block) == 1
+        let dead = !pieces.is_asked_live(block);
+        let reserved = pieces.reserved_for(block.piece).is_some();
+        let open_to_helper = !is_suspect(helper) || reserved || (helper.parole && dead);
+        open_to_helper && helper.bitfield.has(block.piece) && (dead || pieces.ask_count(block) == 1)
     };
     let found = remote.outstanding().iter().enumerate().rev().find(|(_, asked)| useful(asked.block))?;
     Some((found.0, found.1.block))

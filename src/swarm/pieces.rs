@@ -125,6 +125,22 @@ impl Pieces {
         self.open.get(&piece).is_some_and(|open| !open.full && !open.is_asked_live())
     }
 
+    /// Whether a block that is missing is in one of the pieces of `bitfield`.
+    pub(super) fn misses_any_of(&self, bitfield: &Bitfield) -> bool {
+        let mut open = self.open.iter().filter(|(_, open)| !open.full);
+        open.any(|(piece, _)| bitfield.has(*piece)) || self.availability.any_free_of(bitfield)
+    }
+
+    /// Whether nobody was asked for any missing block of this open piece, not even a snubbed peer.
+    pub(super) fn is_unasked(&self, piece: PieceIndex) -> bool {
+        self.open.get(&piece).is_some_and(|open| !open.full && !open.is_asked())
+    }
+
+    /// Whether a live ask keeps others away from `block`.
+    pub(super) fn is_asked_live(&self, block: Block) -> bool {
+        self.slot(block).is_some_and(|slot| slot.asks.iter().any(|ask| ask.live))
+    }
+
     /// Whether `block` is one of ours, of an open piece, and missing.
     pub(super) fn wants(&self, block: Block) -> bool {
         self.slot(block).is_some_and(|slot| slot.author.is_none())

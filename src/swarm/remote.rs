@@ -23,9 +23,11 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 /// Bounds of the silence allowed to one that did.
 const MIN_PATIENCE: Duration = Duration::from_secs(2);
 const MAX_PATIENCE: Duration = Duration::from_secs(30);
-/// Bounds of the pause after a rejected request.
+/// Bounds of the pause after a rejected request, or a piece that had to be taken away.
 const MIN_REST: Duration = Duration::from_millis(100);
-const MAX_REST: Duration = Duration::from_secs(5);
+const MAX_REST: Duration = Duration::from_mins(1);
+/// Seconds added to what is expected of a peer from which its requests were taken once.
+const DOUBT_S: f64 = 0.05;
 /// Bad pieces shared with others after which a peer never leaves parole.
 const MAX_STRIKES: u32 = 3;
 /// Cancelled requests whose answer may still come.
@@ -38,14 +40,13 @@ pub(super) struct Asked {
 }
 
 /// Everything known of one peer.
-#[expect(clippy::struct_excessive_bools, reason = "each is true or false whatever the others are")]
 pub(super) struct Remote {
     pub(super) bitfield: Bitfield,
     pub(super) choked: bool,
     pub(super) snubbed: bool,
     pub(super) parole: bool,
-    /// Nothing free was found at this peer, and nothing has come since.
-    pub(super) exhausted: bool,
+    /// Nothing free was found at this peer when pieces had been put back so often.
+    pub(super) exhausted_at: Option<u64>,
     pub(super) resting_until: Option<Instant>,
     pub(super) meter: RateMeter,
     outstanding: Vec<Asked>,
@@ -71,7 +72,7 @@ impl Remote {
             choked: false,
             snubbed: false,
             parole: false,
-            exhausted: false,
+            exhausted_at: None,
             resting_until: None,
             meter: RateMeter::default(),
             outstanding: Vec::new(),
@@ -197,12 +198,12 @@ impl Remote {
     }
 
     /// Seconds until a request in position `index` is probably answered, with `default_gap_s` for a peer never measured: what the
-    /// peer's rate says, and at least as long again as it has been silent. It doubles each time that all requests had to be taken from
-    /// the peer, so that blocks do not move back and forth between two peers that never answer.
+    /// peer's rate says, and at least as long again as it has been silent. Doubt doubles each time that all requests had to be taken
+    /// from the peer, so that blocks do not move back and forth between two peers that never answer.
     pub(super) fn eta_s(&self, now: Instant, index: usize, default_gap_s: f64) -> f64 {
         let position = f64::from(u32::try_from(index).unwrap_or(u32::MAX)) + 1.0;
-        let doubt = 2f64.powi(self.withdrawn.min(32));
-        (position * doubt * self.gap_s().unwrap_or(default_gap_s).max(1e-6)).max(self.silent_s(now))
+        let doubt_s = if self.withdrawn == 0 { 0.0 } else { DOUBT_S * 2f64.powi(self.withdrawn.min(12)) };
+        (position * self.gap_s().unwrap_or(default_gap_s) + doubt_s).max(self.silent_s(now))
     }
 
     /// Seconds for which the peer has owed an answer and sent nothing.
@@ -224,7 +225,7 @@ impl Remote {
         Some(self.heard + patience)
     }
 
-    /// The peer rejected a request: it gets a pause, longer each time in a row.
+    /// The peer rejected a request, or let a piece wait that it alone was to send: it gets a pause, longer each time in a row.
     pub(super) fn rest(&mut self, now: Instant) {
         self.resting_until = Some(now + self.rest);
         self.rest = (self.rest * 2).min(MAX_REST);

@@ -115,18 +115,10 @@ impl Bench {
             } else if self.download.is_finished() {
                 return;
             } else {
-                let deadline = self.download.deadline().unwrap_or_else(|| {
-                    panic!(
-                        "stuck {:?} {:?} {:?} {:?}",
-                        self.asked,
-                        self.download.have(),
-                        self.buffers,
-                        self.download.peers(self.now).collect::<Vec<_>>()
-                    )
-                });
-                assert!(deadline > self.now || self.now - deadline < Duration::from_mins(1));
+                let deadline = self.download.deadline().expect("something is still to come");
                 self.now = self.now.max(deadline);
                 self.step(Event::Timer);
+                assert!(self.download.deadline().is_none_or(|next| next > self.now), "a timer goes off once");
             }
         }
     }
@@ -225,7 +217,6 @@ fn nth(asked: &BTreeSet<(PeerId, Block)>, which: usize) -> Option<(PeerId, Block
 
 proptest! {
     #[test]
-    #[ignore = "being worked on"]
     fn every_piece_comes_while_one_honest_peer_stays(
         pieces in 1u64..12, tail in 0u64..u64::from(PIECE_SIZE), seed in any::<u64>(), first in 0usize..40,
         steps in prop::collection::vec(step(), 0..200),

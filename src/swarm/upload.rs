@@ -252,3 +252,149 @@ impl Asker {
         blocks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::piece::blocks;
+
+    const FILE: FileId = FileId([1; 32]);
+
+    fn ask(uploader: &mut Uploader, now: Instant, peer: u64, piece: u32) {
+        for block in blocks(PieceIndex(piece), PIECE_SIZE) {
+            assert!(uploader.request(now, PeerId(peer), FILE, block));
+        }
+    }
+
+    /// The pieces that are sent, in order, when each block is taken at once.
+    fn order(uploader: &mut Uploader, now: Instant, copies: &[u32]) -> Vec<(u64, u32)> {
+        let mut order = Vec::new();
+        while let Some(upload) = uploader.next(now, |_, piece| copies.get(piece.0 as usize).copied().unwrap_or(0)) {
+            uploader.sent(now, upload.peer, upload.block.length);
+            order.push((upload.peer.0, upload.block.piece.0));
+        }
+        order.dedup();
+        order
+    }
+
+    #[test]
+    fn a_piece_is_finished_for_one_peer_before_the_next_begins() {
+        let now = Instant::now();
+        let mut uploader = Uploader::new(QUEUE_LIMIT);
+        ask(&mut uploader, now, 1, 0);
+        ask(&mut uploader, now, 2, 1);
+        ask(&mut uploader, now, 1, 2);
+        let order = order(&mut uploader, now, &[]);
+        assert_eq!(order.len(), 3, "{order:?}");
+    }
+
+    #[test]
+    fn the_unsent_come_first_and_then_the_rarest() {
+        let now = Instant::now();
+        let mut uploader = Uploader::new(QUEUE_LIMIT);
+        ask(&mut uploader, now, 1, 0);
+        assert_eq!(order(&mut uploader, now, &[]), [(1, 0)]);
+        ask(&mut uploader, now, 2, 0);
+        ask(&mut uploader, now, 3, 1);
+        ask(&mut uploader, now, 4, 2);
+        assert_eq!(order(&mut uploader, now, &[0, 5, 3]), [(4, 2), (3, 1), (2, 0)]);
+    }
+
+    /// Sends the four blocks of a piece and returns whom the last went to.
+    fn next_piece(uploader: &mut Uploader, now: Instant) -> Option<u64> {
+        let mut send = || {
+            let upload = uploader.next(now, |_, _| 0)?;
+            uploader.sent(now, upload.peer, upload.block.length);
+            Some(upload.peer.0)
+        };
+        (0..4).filter_map(|_| send()).last()
+    }
+
+    #[test]
+    fn nobody_starves() {
+        let now = Instant::now();
+        let mut uploader = Uploader::new(QUEUE_LIMIT);
+        ask(&mut uploader, now, 9, 0);
+        assert_eq!(order(&mut uploader, now, &[]), [(9, 0)]);
+        ask(&mut uploader, now, 2, 0);
+        let mut turns = 0;
+        for piece in 1.. {
+            ask(&mut uploader, now, 1, piece);
+            if next_piece(&mut uploader, now) == Some(2) {
+                break;
+            }
+            turns += 1;
+        }
+        assert!(turns <= 8, "{turns}");
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_a_repeat_changes_nothing() {
+        let now = Instant::now();
+        let mut uploader = Uploader::new(2);
+        let all: Vec<Block> = blocks(PieceIndex(0), PIECE_SIZE).collect();
+        assert!(uploader.request(now, PeerId(1), FILE, all[0]));
+        assert!(uploader.request(now, PeerId(1), FILE, all[0]));
+        assert!(uploader.request(now, PeerId(1), FILE, all[1]));
+        assert!(!uploader.request(now, PeerId(1), FILE, all[2]));
+        assert!(uploader.cancel(PeerId(1), FILE, all[0]));
+        assert!(!uploader.cancel(PeerId(1), FILE, all[0]));
+        assert_eq!(uploader.withdraw(FILE), [(PeerId(1), all[1])]);
+        assert_eq!((uploader.waiting(), uploader.next(now, |_, _| 0)), (0, None));
+    }
+
+    #[test]
+    fn a_stalled_peer_holds_up_nobody() {
+        let now = Instant::now();
+        let mut uploader = Uploader::new(QUEUE_LIMIT);
+        ask(&mut uploader, now, 1, 0);
+        ask(&mut uploader, now, 2, 1);
+        while uploader.next(now, |_, _| 0).is_some() {}
+        let later = uploader.deadline(now).unwrap();
+        assert_eq!(uploader.next(later, |_, _| 0).map(|upload| upload.peer), Some(PeerId(2)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_request_is_sent_once_or_withdrawn(
+            asks in prop::collection::vec((0u64..4, 0u32..5, 0usize..4, 0u32..6), 1..80),
+        ) {
+            let now = Instant::now();
+            let mut uploader = Uploader::new(8);
+            let (mut waiting, mut on_its_way) = (BTreeSet::new(), Vec::new());
+            for (peer, piece, which, act) in asks {
+                let peer = PeerId(peer);
+                let block = blocks(PieceIndex(piece), PIECE_SIZE).nth(which).unwrap();
+                match act {
+                    0 => prop_assert_eq!(uploader.cancel(peer, FILE, block), waiting.remove(&(peer, block))),
+                    1 => {
+                        uploader.leave(peer);
+                        waiting.retain(|(other, _)| *other != peer);
+                        on_its_way.retain(|other| *other != peer);
+                    }
+                    2 => while let Some(peer) = on_its_way.pop() {
+                        uploader.sent(now, peer, 1);
+                    },
+                    3 => while let Some(upload) = uploader.next(now, |_, piece| piece.0) {
+                        prop_assert!(waiting.remove(&(upload.peer, upload.block)));
+                        on_its_way.push(upload.peer);
+                    },
+                    _ => if uploader.request(now, peer, FILE, block) {
+                        waiting.insert((peer, block));
+                    },
+                }
+                prop_assert_eq!(uploader.waiting(), waiting.len());
+            }
+            for _ in 0..200 {
+                on_its_way.drain(..).for_each(|peer| uploader.sent(now, peer, 1));
+                while let Some(upload) = uploader.next(now, |_, _| 0) {
+                    prop_assert!(waiting.remove(&(upload.peer, upload.block)));
+                    on_its_way.push(upload.peer);
+                }
+            }
+            prop_assert!(waiting.is_empty());
+        }
+    }
+}

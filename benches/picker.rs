@@ -1,0 +1,67 @@
+//! Cost of one block in the download machine: request, arrival and, every fourth, a verified piece.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use p2p::protocol::bitfield::Bitfield;
+use p2p::protocol::piece::{PIECE_SIZE, PieceIndex};
+use p2p::swarm::PeerId;
+use p2p::swarm::download::{Action, Download, Event};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::SeedableRng as _;
+use tokio::time::Instant;
+
+/// A download of `pieces` pieces from one seeder and `leechers` peers with every third piece, and its first requests.
+fn swarm(pieces: u32, leechers: u64) -> (Download, Vec<Action>) {
+    let size = u64::from(pieces) * u64::from(PIECE_SIZE);
+    let mut download = Download::new(size, Bitfield::empty(pieces), ChaCha12Rng::seed_from_u64(1));
+    let mut actions = Vec::new();
+    let mut third = Bitfield::empty(pieces);
+    (0..pieces).step_by(3).for_each(|piece| {
+        third.insert(PieceIndex(piece));
+    });
+    let now = Instant::now();
+    for peer in 1..=leechers {
+        download.handle(now, Event::PeerJoined { peer: PeerId(peer), bitfield: third.clone() }, &mut actions);
+    }
+    let bitfield = Bitfield::full(pieces);
+    download.handle(now, Event::PeerJoined { peer: PeerId(0), bitfield }, &mut actions);
+    (download, actions)
+}
+
+/// Answers the first `count` requests.
+fn answer((mut download, mut actions): (Download, Vec<Action>), count: usize) -> Download {
+    let now = Instant::now();
+    let mut next = 0;
+    let mut answered = 0;
+    while answered < count && next < actions.len() {
+        let event = match actions[next] {
+            Action::Request { peer, block } => {
+                answered += 1;
+                Event::Received { peer, block }
+            }
+            Action::Verify { piece } => Event::Verified { piece },
+            _ => Event::Timer,
+        };
+        next += 1;
+        download.handle(now, event, &mut actions);
+    }
+    download
+}
+
+fn picker(criterion: &mut Criterion) {
+    for (name, pieces, leechers) in
+        [("1 seeder, 2 GiB", 4096, 0), ("64 leechers, 2 GiB", 4096, 64), ("16 leechers, 64 GiB", 131_072, 16)]
+    {
+        criterion.bench_function(&format!("1000 blocks, {name}"), |bencher| {
+            bencher.iter_batched(
+                || swarm(pieces, leechers),
+                |swarm| black_box(answer(swarm, 1000)),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+}
+
+criterion_group!(benches, picker);
+criterion_main!(benches);
