@@ -21,6 +21,7 @@ use tokio::sync::broadcast;
 
 use self::{
     command::{Command, Event, Rate, Reply},
+    exchange::Exchange,
     tracker_link::TrackerLink,
 };
 use crate::{
@@ -85,6 +86,7 @@ pub struct Client {
 struct Core {
     env: Environment,
     tracker: TrackerLink,
+    exchange: Exchange,
     trackers: Vec<TrackerAddress>,
     device: DeviceKey,
     /// Held while a login or logout is under way.

@@ -1,12 +1,14 @@
 //! Brings a client up: its folder, its port, its link to the trackers.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
 use rand_chacha::rand_core::Rng as _;
+use redb::Database;
 use tokio::sync::broadcast;
 
 use super::{
     ClientConfig, Core, EVENTS,
+    exchange::{Exchange, ExchangeSetup},
     tracker_link::{LinkSetup, TrackerLink},
 };
 use crate::{
@@ -17,27 +19,35 @@ use crate::{
         version::VersionVector,
     },
     roles::environment::Environment,
-    store::client::{DataDir, DataDirError, identity, memory},
+    store::{
+        client::{DataDir, identity, memory},
+        database::{OpenError, open_database},
+    },
     transport::Listener,
 };
 
-/// What a client's folder holds for its link to the trackers.
+/// The database of shares and downloads, in the client's folder.
+const LIBRARY: &str = "library.redb";
+
+/// What a client's folder holds.
 struct Resting {
     dir: DataDir,
-    identity: DeviceSecret,
-    known: std::collections::BTreeMap<String, DeviceKey>,
+    identity: Arc<DeviceSecret>,
+    known: BTreeMap<String, DeviceKey>,
     seen: VersionVector,
+    library: Database,
 }
 
 pub(super) async fn start(env: Environment, config: ClientConfig) -> Result<Core, Failure> {
+    check_advertised(config.advertise.as_deref())?;
     let resting = read_folder(&env, &config).await?;
     let listener = listen(&env, &config.listen).await?;
     let bound = listener.local_address().map_err(|error| port_failure(&config.listen, &error))?;
     let (events, _) = broadcast::channel(EVENTS);
     let device = resting.identity.key();
-    let setup = LinkSetup {
+    let link = LinkSetup {
         trackers: config.trackers.clone(),
-        identity: Arc::new(resting.identity),
+        identity: Arc::clone(&resting.identity),
         dir: Arc::new(resting.dir),
         known: resting.known,
         seen: resting.seen,
@@ -45,10 +55,21 @@ pub(super) async fn start(env: Environment, config: ClientConfig) -> Result<Core
         bound,
         events: events.clone(),
     };
-    let tracker = TrackerLink::start(&env, setup);
+    let tracker = TrackerLink::start(&env, link);
+    let exchange = ExchangeSetup {
+        identity: resting.identity,
+        database: Arc::new(resting.library),
+        listener,
+        events: events.clone(),
+        upload_limit: config.upload_limit,
+        download_limit: config.download_limit,
+        max_peers: config.max_peers,
+    };
+    let exchange = Exchange::start(&env, tracker.clone(), exchange);
     Ok(Core {
         env,
         tracker,
+        exchange,
         trackers: config.trackers,
         device,
         session_change: <_>::default(),
@@ -63,12 +84,24 @@ async fn read_folder(env: &Environment, config: &ClientConfig) -> Result<Resting
     env.rng("client identity", 0).fill_bytes(&mut fresh);
     let read = move || {
         let dir = DataDir::open(&*disk, &path)?;
-        let identity = identity::load_or_create(&*disk, &dir, fresh)?;
+        let identity = Arc::new(identity::load_or_create(&*disk, &dir, fresh)?);
         let known = memory::known_trackers(&*disk, &dir)?;
         let seen = memory::seen(&*disk, &dir)?;
-        Ok::<_, DataDirError>(Resting { dir, identity, known, seen })
+        let library = open_database(&*disk, &path.join(LIBRARY)).map_err(|error| library_failure(&error))?;
+        Ok(Resting { dir, identity, known, seen, library })
     };
-    Ok(env.offload(read).await?)
+    env.offload(read).await
+}
+
+fn library_failure(error: &OpenError) -> Failure {
+    Failure::new(ErrorCode::Io, format!("{error}. Nothing was changed."))
+}
+
+/// Others dial what they are told without asking a name server.
+fn check_advertised(address: Option<&str>) -> Result<(), Failure> {
+    let Some(address) = address.filter(|address| address.parse::<SocketAddr>().is_err()) else { return Ok(()) };
+    let message = format!("--advertise {address} is no IP:PORT. Give the address and port that others dial.");
+    Err(Failure::new(ErrorCode::Usage, message))
 }
 
 async fn listen(env: &Environment, address: &str) -> Result<Box<dyn Listener>, Failure> {

@@ -177,6 +177,78 @@ async fn writes_under_way_survive_the_loss_of_their_tracker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_download_outlives_the_loss_of_every_tracker() {
+    let rig = Rig::new(1);
+    let tracker = rig.tracker(1).await;
+    let (ann, bob) = ann_and_bob(&rig).await;
+    run(&ann, Command::SetLimit { direction: command::Direction::Up, rate: Rate(256 * 1024) }).await;
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 241) as u8).collect();
+    let (from, to) = (rig.folder.path().join("film"), rig.folder.path().join("copy"));
+    put(&from, &bytes);
+    run(&ann, Command::UploadFile { path: from, group: group() }).await;
+    let file = FileName::parse("film").unwrap();
+    run(&bob, Command::DownloadFile { group: group(), file, destination: to.clone() }).await;
+    sleep(Duration::from_secs(3)).await;
+    tracker.stop().await;
+    run(&bob, Command::Wait { download: None }).await;
+    assert!(get(&to) == bytes);
+    ann.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shares_come_back_at_the_next_login() {
+    let rig = Rig::new(1);
+    let tracker = rig.tracker(1).await;
+    let (ann, bob) = ann_and_bob(&rig).await;
+    let (from, to) = (rig.folder.path().join("film"), rig.folder.path().join("copy"));
+    put(&from, b"short");
+    run(&ann, Command::UploadFile { path: from, group: group() }).await;
+    ann.stop().await;
+    let file = FileName::parse("film").unwrap();
+    run(&bob, Command::DownloadFile { group: group(), file, destination: to.clone() }).await;
+    sleep(Duration::from_secs(5)).await;
+    let ann = rig.client(1).await;
+    assert!(matches!(run(&ann, Command::WhoAmI).await, Reply::WhoAmI { user: None, .. }));
+    let login = Command::Login { user: UserName::parse("ann").unwrap(), password: Password("secret".to_owned()) };
+    assert!(matches!(run(&ann, login).await, Reply::LoggedIn { shared: 1, .. }));
+    run(&bob, Command::Wait { download: None }).await;
+    assert!(get(&to) == b"short");
+    ann.stop().await;
+    bob.stop().await;
+    tracker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_goes_from_one_member_to_another() {
+    let rig = Rig::new(1);
+    let tracker = rig.tracker(1).await;
+    let (ann, bob) = ann_and_bob(&rig).await;
+    let bytes: Vec<u8> = (0..1_300_000_u32).map(|n| (n % 251) as u8).collect();
+    let (from, to) = (rig.folder.path().join("film one.bin"), rig.folder.path().join("copy.bin"));
+    put(&from, &bytes);
+
+    run(&ann, Command::UploadFile { path: from, group: group() }).await;
+    let file = FileName::parse("film one.bin").unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let Reply::File(detail) = run(&bob, Command::FileInfo { group: group(), file: file.clone() }).await else {
+        panic!()
+    };
+    assert_eq!((detail.pieces, detail.hash_string.len(), detail.holders.len()), (3, 60, 1));
+    run(&bob, Command::DownloadFile { group: group(), file: file.clone(), destination: to.clone() }).await;
+    run(&bob, Command::Wait { download: None }).await;
+    sleep(Duration::from_secs(1)).await;
+    assert!(get(&to) == bytes);
+
+    let Reply::File(detail) = run(&ann, Command::FileInfo { group: group(), file }).await else { panic!() };
+    let holders: Vec<_> = detail.holders.iter().map(|holder| (holder.user.as_str(), holder.percent)).collect();
+    assert_eq!(holders, [("ann", 100), ("bob", 100)]);
+    ann.stop().await;
+    bob.stop().await;
+    tracker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_needs_a_login_says_so() {
     let rig = Rig::new(1);
     let tracker = rig.tracker(1).await;
@@ -190,4 +262,25 @@ async fn what_needs_a_login_says_so() {
     run(&ann, Command::Logout).await;
     assert_eq!(ann.execute(Command::Logout).await.unwrap_err().code, ErrorCode::NotLoggedIn);
     tracker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_folder_and_one_port_serve_one_client() {
+    let rig = Rig::new(1);
+    let _first = rig.client(1).await;
+    let refused = async |config| Client::start(rig.environment(60), config).await.err().unwrap();
+    let failure = refused(rig.config(1)).await;
+    assert!(failure.message.contains("in use by another client"), "{failure}");
+    let failure = refused(ClientConfig { listen: rig.config(1).listen, ..rig.config(2) }).await;
+    assert!(failure.message.contains("in use by another program"), "{failure}");
+    let failure = refused(ClientConfig { advertise: Some("somewhere".to_owned()), ..rig.config(3) }).await;
+    assert!(failure.message.contains("--advertise"), "{failure}");
+}
+
+fn put(path: &std::path::Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn get(path: &std::path::Path) -> Vec<u8> {
+    std::fs::read(path).unwrap()
 }

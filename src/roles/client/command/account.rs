@@ -1,5 +1,7 @@
 //! `create_user`, `login`, `logout`, `change_password`, `whoami`.
 
+use std::sync::Arc;
+
 use super::{Reply, dispatch::order};
 use crate::{
     protocol::{
@@ -7,14 +9,14 @@ use crate::{
         error::{ErrorCode, Failure},
         name::UserName,
     },
-    roles::client::{Core, Outcome, tracker_link::unexpected},
+    roles::client::{Core, Outcome, exchange::Resumed, tracker_link::unexpected},
 };
 
 pub(super) async fn create_user(core: &Core, user: UserName, password: Password) -> Result<Outcome, Failure> {
     order(core, Request::CreateUser { user, password }).await
 }
 
-pub(super) async fn login(core: &Core, user: UserName, password: Password) -> Result<Outcome, Failure> {
+pub(super) async fn login(core: Arc<Core>, user: UserName, password: Password) -> Result<Outcome, Failure> {
     let _change = core.session_change.lock().await;
     if let Some(present) = core.user() {
         let message = format!("{} is logged in here. Log out first: logout.", present.name);
@@ -22,14 +24,20 @@ pub(super) async fn login(core: &Core, user: UserName, password: Password) -> Re
     }
     let answered = core.tracker.request(Request::Login { user, password }).await?;
     let Answer::LoggedIn { info, .. } = answered.answer else { return Err(unexpected(&answered.answer)) };
-    let reply = Reply::LoggedIn { user: info.name, resumed: 0, shared: 0, suspended: Vec::new() };
+    let resumed = core.exchange.logged_in().await.unwrap_or_else(|failure| {
+        tracing::warn!(%failure, "logged in, but nothing is resumed");
+        Resumed::default()
+    });
+    let Resumed { downloads, shares, suspended } = resumed;
+    let reply = Reply::LoggedIn { user: info.name, resumed: downloads, shared: shares, suspended };
     Ok(Outcome { reply, stale: answered.stale })
 }
 
-pub(super) async fn logout(core: &Core) -> Result<Outcome, Failure> {
+pub(super) async fn logout(core: Arc<Core>) -> Result<Outcome, Failure> {
     let _change = core.session_change.lock().await;
     core.require_login()?;
-    order(core, Request::Logout).await
+    core.exchange.logged_out().await;
+    order(&core, Request::Logout).await
 }
 
 pub(super) async fn change_password(core: &Core, old: Password, new: Password) -> Result<Outcome, Failure> {
