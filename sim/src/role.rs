@@ -1,6 +1,6 @@
 //! The roles on simulated hosts: trackers that run, and peers that do what the script says.
 
-use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use p2p::{
     protocol::{
@@ -147,5 +147,13 @@ impl Peer {
         self.does(&format!("create_user {} secret-of-{}", self.name, self.name)).await?;
         self.does(&format!("login {} secret-of-{}", self.name, self.name)).await?;
         Ok(())
+    }
+}
+
+/// The names in an answer to `list_groups`.
+pub(crate) fn groups(reply: &Reply) -> BTreeSet<&str> {
+    match reply {
+        Reply::Groups(groups) => groups.iter().map(|group| group.name.as_str()).collect(),
+        _ => BTreeSet::new(),
     }
 }

@@ -1,7 +1,7 @@
 //! Two trackers and four peers: both sides of a partition write, everything meets again; a tracker loses its power,
 //! and the other one dies when the first is back.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use p2p::{protocol::error::ErrorCode, roles::client::command::Reply};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
@@ -11,7 +11,7 @@ use super::Script;
 use crate::{
     cluster::{Cluster, Faults, Outcome},
     disk::Crash,
-    role::{Peer, peer, trackers},
+    role::{Peer, groups, peer, trackers},
 };
 
 struct First {
@@ -107,12 +107,5 @@ impl First {
         }
         self.dave.does("create_group afterwards").await?;
         Ok(())
-    }
-}
-
-fn groups(reply: &Reply) -> BTreeSet<&str> {
-    match reply {
-        Reply::Groups(groups) => groups.iter().map(|group| group.name.as_str()).collect(),
-        _ => BTreeSet::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod first;
 mod seams;
+mod storm;
 
 use std::{
     future::Future,
@@ -37,6 +38,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "first",
         about: "a group lives through a partition and the loss of each tracker",
         build: first::build,
+    },
+    Scenario {
+        name: "storm",
+        about: "trackers die and links break at random; what was acknowledged is known everywhere in the end",
+        build: storm::build,
     },
 ];
 
