@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     failure,
     fetch::open_partial,
+    finding::FIND_SOON,
     hub::{Hub, Input},
     is_over,
     shares::Share,
@@ -97,6 +99,8 @@ pub(super) struct Transfer {
     /// Devices that sent a bad piece of it.
     pub(super) banned: BTreeSet<DeviceKey>,
     pub(super) find_at: Option<Instant>,
+    /// How long after this time the trackers are asked again who has it.
+    pub(super) find_after: Duration,
     /// Why it waits though it goes on.
     pub(super) waits: Option<Failure>,
     pub(super) began: Instant,
@@ -141,6 +145,7 @@ impl Transfer {
             candidates: BTreeMap::new(),
             banned: BTreeSet::new(),
             find_at: None,
+            find_after: FIND_SOON,
             waits: None,
             began: now,
             told,
@@ -226,6 +231,7 @@ impl Hub {
             announced: None,
         });
         transfer.began = self.now;
+        transfer.find_after = FIND_SOON;
         transfer.told = false;
         transfer.record.made = Some(opened.made);
         transfer.record.progress = Progress::Downloading;

@@ -20,7 +20,9 @@ use crate::{
     swarm::download::{Download, PeerView},
 };
 
-/// How often the trackers are asked who has a file.
+/// How soon the trackers are asked again who has a file, at first: who came in between is heard of that way only.
+pub(super) const FIND_SOON: Duration = Duration::from_secs(1);
+/// How often they are asked in the long run; in between they tell of changes.
 const FIND_EVERY: Duration = Duration::from_secs(15);
 /// How soon to ask again when no tracker answered.
 const FIND_AGAIN: Duration = Duration::from_secs(2);
@@ -33,7 +35,8 @@ impl Hub {
     /// Asks who has a file that is being downloaded.
     pub(super) fn find(&mut self, file: FileId) {
         let Some(transfer) = self.transfers.get_mut(&file) else { return };
-        transfer.find_at = transfer.active.as_ref().map(|_| self.now + FIND_EVERY);
+        transfer.find_at = transfer.active.as_ref().map(|_| self.now + transfer.find_after);
+        transfer.find_after = (transfer.find_after * 2).min(FIND_EVERY);
         if transfer.active.is_none() {
             return;
         }
@@ -75,9 +78,6 @@ impl Hub {
         transfer.candidates = peers.into_iter().map(|peer| (peer.device, peer)).collect();
         let wanted = transfer.candidates.values().filter(|peer| !transfer.banned.contains(&peer.device));
         let wanted: Vec<SwarmPeer> = wanted.cloned().collect();
-        if wanted.is_empty() && !transfer.banned.is_empty() && !transfer.candidates.is_empty() {
-            return self.fail_by_liars(file);
-        }
         for peer in wanted {
             self.reach(file, &peer);
         }
@@ -142,30 +142,33 @@ impl Hub {
         }
     }
 
-    /// Nobody is left but peers that sent bad pieces.
-    fn fail_by_liars(&mut self, file: FileId) {
-        if !self.active(file).is_some_and(|active| is_fed(&active.machine)) {
-            let message = "Every peer that has the file sent damaged pieces. resume_download tries them again.";
-            self.fail(file, Failure::new(ErrorCode::Integrity, message));
-        }
-    }
-
-    /// Tells, once, that a download finds nobody who has what it lacks.
+    /// Tells, once, that a download finds nobody who has what it lacks; ends it when nobody is left but peers that sent bad pieces.
     pub(super) fn note_stalled(&mut self) {
         let now = self.now;
-        let mut stalled = Vec::new();
+        let (mut stalled, mut deceived) = (Vec::new(), Vec::new());
         for (file, transfer) in &mut self.transfers {
             let Some(active) = &transfer.active else { continue };
             if is_fed(&active.machine) {
                 transfer.waits = None;
                 transfer.began = now;
-            } else if transfer.waits.is_none() && now.saturating_duration_since(transfer.began) >= PATIENCE {
+                continue;
+            }
+            if now.saturating_duration_since(transfer.began) < PATIENCE {
+                continue;
+            }
+            if transfer.has_only_liars() {
+                deceived.push(*file);
+            } else if transfer.waits.is_none() {
                 transfer.waits = Some(no_seeders(&transfer.record.name));
                 stalled.push(*file);
             }
         }
         for file in stalled {
             self.tell_stalled(file);
+        }
+        for file in deceived {
+            let message = "Every peer that has the file sent damaged pieces. resume_download tries them again.";
+            self.fail(file, Failure::new(ErrorCode::Integrity, message));
         }
     }
 
@@ -211,6 +214,12 @@ impl Hub {
         }
         let unreachable = self.peers.unreachable.get(&device);
         unreachable.map_or_else(|| "known".to_owned(), |it| format!("unreachable ({}), asked to dial us", it.reason))
+    }
+}
+
+impl Transfer {
+    fn has_only_liars(&self) -> bool {
+        !self.candidates.is_empty() && self.candidates.keys().all(|device| self.banned.contains(device))
     }
 }
 

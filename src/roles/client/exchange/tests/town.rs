@@ -358,11 +358,9 @@ impl State {
 /// A client's data plane on a real disk.
 pub(super) struct Client {
     pub(super) exchange: Exchange,
-    pub(super) tracker: TrackerLink,
     pub(super) env: Environment,
     pub(super) events: broadcast::Receiver<Event>,
     pub(super) resumed: Resumed,
-    pub(super) device: DeviceKey,
     pub(super) folder: PathBuf,
 }
 
@@ -374,7 +372,6 @@ impl Client {
         let net: Arc<dyn Transport> = Arc::clone(&town.net) as _;
         let env = Environment::new(net, Arc::new(SystemDisk), Arc::new(StoppedClock), Offload::Inline, seed);
         let identity = Arc::new(DeviceSecret::from_seed(seed));
-        let device = identity.key();
         let listener = town.net.listen("").await.unwrap();
         let (sender, events) = broadcast::channel(1024);
         let setup = LinkSetup {
@@ -401,7 +398,7 @@ impl Client {
         let password = Password("password".to_owned());
         tracker.request(Request::Login { user: UserName::parse(name).unwrap(), password }).await.unwrap();
         let resumed = exchange.logged_in().await.unwrap();
-        Self { exchange, tracker, env, events, resumed, device, folder }
+        Self { exchange, env, events, resumed, folder }
     }
 
     /// Ends the process in an orderly way.

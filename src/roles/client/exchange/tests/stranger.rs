@@ -1,0 +1,105 @@
+//! Peers written from the protocol, not from our client: they lie, stall, or have no business there.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::town::{GROUP, Town};
+use crate::{
+    protocol::{
+        bitfield::Bitfield,
+        device::DeviceSecret,
+        frame::{MESSAGE, read_message},
+        ids::{DeviceKey, FileId},
+        peer::{PeerMessage, VERSION},
+        piece::Block,
+        ticket::Signed,
+    },
+    transport::{
+        Listener, Transport,
+        link::{Link, accept, dial},
+        tls::{Identity, Protocol},
+    },
+};
+
+/// What a bad seeder does with requests.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Vice {
+    /// Sends bytes that are not the file's.
+    Lies,
+    /// Never answers.
+    Stalls,
+}
+
+/// Announces itself as a seeder of a file, and is a bad one.
+pub(super) async fn seed_badly(town: &Town, name: &str, file: FileId, vice: Vice) -> DeviceKey {
+    let secret = DeviceSecret::from_seed(*blake3::hash(name.as_bytes()).as_bytes());
+    let listener: Arc<dyn Listener> = Arc::from(town.net.listen("").await.unwrap());
+    let device = secret.key();
+    town.announce(name, device, &listener.local_address().unwrap().to_string(), file);
+    let (ticket, pieces) = (town.ticket(name, device), Bitfield::full(town.file(file).piece_count()));
+    tokio::spawn(async move {
+        let identity = Identity::new(&secret);
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(link) = accept(stream, &identity).await else { continue };
+            tokio::spawn(serve_badly(link, file, ticket.clone(), pieces.clone(), vice));
+        }
+    });
+    device
+}
+
+async fn serve_badly(link: Link, file: FileId, ticket: Signed, pieces: Bitfield, vice: Vice) {
+    let (mut reader, mut writer) = link.split();
+    writer.queue(&PeerMessage::Hello { version: VERSION });
+    while let Ok(Some(frame)) = reader.frame().await {
+        if frame.kind != MESSAGE {
+            continue;
+        }
+        match read_message(&frame).unwrap() {
+            PeerMessage::Join { .. } => {
+                let (ticket, pieces) = (ticket.clone(), Some(pieces.clone()));
+                writer.queue(&PeerMessage::Join { group: GROUP, file, ticket, pieces });
+            }
+            PeerMessage::Request { blocks, .. } if vice == Vice::Lies => {
+                for block in blocks {
+                    writer.queue_block(&file, block, Bytes::from(vec![7; block.length as usize]));
+                }
+            }
+            _ => {}
+        }
+        if writer.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Dials a client and asks to take part in a file with a ticket of one's own choice; returns what it says until it has nothing to
+/// say any more. Once its bitfield is told, asks for `block`.
+pub(super) async fn knock(
+    town: &Town,
+    secret: &DeviceSecret,
+    address: &str,
+    file: FileId,
+    ticket: Signed,
+    block: Block,
+) -> Vec<PeerMessage> {
+    let link = dial(&*town.net, &Identity::new(secret), address, Protocol::Peer, None).await.unwrap();
+    let (mut reader, mut writer) = link.split();
+    writer.queue(&PeerMessage::Hello { version: VERSION });
+    let pieces = Some(Bitfield::empty(town.file(file).piece_count()));
+    writer.send(&PeerMessage::Join { group: GROUP, file, ticket, pieces }).await.unwrap();
+    let mut heard = Vec::new();
+    let patience = std::time::Duration::from_secs(5);
+    while let Ok(Ok(Some(frame))) = tokio::time::timeout(patience, reader.frame()).await {
+        if frame.kind != MESSAGE {
+            break;
+        }
+        let message: PeerMessage = read_message(&frame).unwrap();
+        if matches!(message, PeerMessage::Join { .. }) {
+            writer.send(&PeerMessage::Request { file, blocks: vec![block] }).await.unwrap();
+        }
+        heard.push(message);
+    }
+    heard
+}
