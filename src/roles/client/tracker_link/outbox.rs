@@ -61,6 +61,11 @@ impl<R> Outbox<R> {
         self.held.len() < MAX_HELD
     }
 
+    /// Whether something has yet to go out on the link in use.
+    pub fn has_unsent(&self) -> bool {
+        self.held.values().any(|held| held.sent.is_none())
+    }
+
     /// Whether nothing is unanswered.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()

@@ -390,3 +390,16 @@ async fn changes_of_presence_are_told_together() {
     let last = only.presences().pop().unwrap();
     assert!(last.reset && last.serving.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_question_about_a_swarm_comes_after_what_was_served_before_it() {
+    let net = Arc::new(Memory::default());
+    let only = Fake::start(&net, 1).await;
+    let rig = rig(&net, &[&only]);
+    rig.link.request(login()).await.unwrap();
+    for n in 0..3 {
+        rig.link.serve(serving(n));
+        rig.link.request(create_group()).await.unwrap();
+        assert!(only.presences().iter().any(|presence| presence.serving.contains(&serving(n))));
+    }
+}

@@ -293,7 +293,7 @@ impl Driver {
         }
     }
 
-    /// Queues all that may go out now: presence first, so that an answer about a swarm knows of it.
+    /// Queues all that may go out now: presence first and without a pause, so that an answer about a swarm knows of it.
     fn queue_due(&mut self) {
         let now = Instant::now();
         self.queue_presence(now);
@@ -307,7 +307,8 @@ impl Driver {
 
     fn queue_presence(&mut self, now: Instant) {
         let Some(live) = &mut self.live else { return };
-        if self.session.is_none() || (!live.whole_due && now < live.presence_at) {
+        let paused = now < live.presence_at && !live.whole_due && !self.outbox.has_unsent();
+        if self.session.is_none() || paused {
             return;
         }
         let address = self.shared.address.borrow().clone();
