@@ -1,6 +1,12 @@
 //! The roles on simulated hosts: trackers that run, and peers that do what the script says.
 
-use std::{collections::BTreeSet, error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use p2p::{
     protocol::{
@@ -19,16 +25,22 @@ use p2p::{
         environment::Environment,
         tracker::{Tracker, TrackerConfig},
     },
+    store::disk::Disk as _,
 };
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
     time::timeout,
 };
 
-use crate::cluster::{Cluster, Outcome};
+use crate::{
+    cluster::{Cluster, Outcome},
+    disk::SimDisk,
+};
 
 /// Where every role keeps its state.
 const DATA_DIR: &str = "/data";
+/// Where users keep their files.
+const HOME: &str = "/home";
 /// A command that takes longer than this in simulated time is stuck.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -61,6 +73,7 @@ async fn run_tracker(env: Environment, config: TrackerConfig) -> Outcome {
 #[derive(Clone)]
 pub(crate) struct Peer {
     name: &'static str,
+    disk: SimDisk,
     orders: mpsc::Sender<Order>,
 }
 
@@ -81,10 +94,13 @@ pub(crate) fn peer(cluster: &mut Cluster, name: &'static str, skew_ms: i64, info
         upload_limit: Rate(0),
         max_peers: 50,
     };
+    let home = Path::new(HOME);
+    let disk = host.disk().clone();
+    disk.create_dir_all(home).and_then(|()| disk.sync_dir(home)).expect("an empty disk has room for a folder");
     let (orders, incoming) = mpsc::channel(16);
     let incoming = Arc::new(Mutex::new(incoming));
     cluster.start(name, move |env| run_client(env, config.clone(), incoming.clone()));
-    Peer { name, orders }
+    Peer { name, disk, orders }
 }
 
 async fn run_client(env: Environment, config: ClientConfig, incoming: Arc<Mutex<mpsc::Receiver<Order>>>) -> Outcome {
@@ -148,6 +164,17 @@ impl Peer {
         self.does(&format!("login {} secret-of-{}", self.name, self.name)).await?;
         Ok(())
     }
+
+    /// The files on this host.
+    pub(crate) fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    /// Fails unless the file at `path` has these bytes.
+    pub(crate) fn must_have(&self, path: &str, bytes: &[u8]) -> Outcome {
+        let found = self.disk.contents(Path::new(path))?;
+        if found == bytes { Ok(()) } else { Err(format!("{}: {path} has other bytes", self.name).into()) }
+    }
 }
 
 /// The names in an answer to `list_groups`.
@@ -155,5 +182,13 @@ pub(crate) fn groups(reply: &Reply) -> BTreeSet<&str> {
     match reply {
         Reply::Groups(groups) => groups.iter().map(|group| group.name.as_str()).collect(),
         _ => BTreeSet::new(),
+    }
+}
+
+/// Bytes that a peer has served, over all its shares.
+pub(crate) async fn uploaded(peer: &Peer) -> Result<u64, Box<dyn Error>> {
+    match peer.does("show_shares").await? {
+        Reply::Shares(shares) => Ok(shares.iter().map(|share| share.uploaded).sum()),
+        other => Err(format!("{}: show_shares answered {other:?}", peer.name).into()),
     }
 }

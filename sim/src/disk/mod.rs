@@ -66,7 +66,6 @@ impl SimDisk {
     }
 
     /// Puts a file there that survives everything.
-    #[cfg(test)]
     pub(crate) fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let folder = path.parent().unwrap_or_else(|| Path::new("/"));
         self.create_dir_all(folder)?;
@@ -77,7 +76,6 @@ impl SimDisk {
     }
 
     /// All bytes of a file.
-    #[cfg(test)]
     pub(crate) fn contents(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenMode::Read)?;
         let mut bytes = vec![0; usize::try_from(file.stat()?.stamp.size).map_err(io::Error::other)?];

@@ -1,9 +1,12 @@
-//! Two trackers and four peers: both sides of a partition write, everything meets again; a tracker loses its power,
-//! and the other one dies when the first is back.
+//! Two trackers and four peers: both sides of a partition write, everything meets again; a tracker loses its power while
+//! a file comes from several seeders; the other one dies when the first is back.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use p2p::{protocol::error::ErrorCode, roles::client::command::Reply};
+use p2p::{
+    protocol::error::ErrorCode,
+    roles::client::command::{DownloadState, Reply},
+};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::time::sleep;
 
@@ -11,8 +14,11 @@ use super::Script;
 use crate::{
     cluster::{Cluster, Faults, Outcome},
     disk::Crash,
-    role::{Peer, groups, peer, trackers},
+    role::{Peer, groups, peer, trackers, uploaded},
 };
+
+/// Several pieces, the last one cut short.
+const BOOK_BYTES: usize = 5 * 512 * 1024 + 1000;
 
 struct First {
     faults: Faults,
@@ -21,18 +27,22 @@ struct First {
     bob: Peer,
     carol: Peer,
     dave: Peer,
+    book: Vec<u8>,
 }
 
 pub(super) fn build(cluster: &mut Cluster) -> Script {
     let info = trackers(cluster, &[("tracker1", 0), ("tracker2", 3_600_000)]);
     let [alice, bob, carol, dave] = [("alice", 0), ("bob", -20_000), ("carol", 3_600_000), ("dave", 5_000)]
         .map(|(name, skew_ms)| peer(cluster, name, skew_ms, &info));
-    let rng = cluster.rng();
-    let mut first = First { faults: cluster.faults(), rng, alice, bob, carol, dave };
+    let mut rng = cluster.rng();
+    let mut book = vec![0; BOOK_BYTES];
+    rng.fill_bytes(&mut book);
+    let mut first = First { faults: cluster.faults(), rng, alice, bob, carol, dave, book };
     Box::pin(async move {
         first.a_group_forms().await?;
+        first.a_file_spreads().await?;
         first.both_sides_of_a_partition_write().await?;
-        first.a_tracker_loses_its_power().await?;
+        first.a_tracker_dies_during_a_download().await?;
         first.the_other_tracker_dies().await
     })
 }
@@ -47,6 +57,17 @@ impl First {
         for (peer, name) in [(&self.bob, "bob"), (&self.carol, "carol"), (&self.dave, "dave")] {
             peer.does("join_group books").await?;
             self.alice.does(&format!("accept_request books {name}")).await?;
+        }
+        Ok(())
+    }
+
+    async fn a_file_spreads(&self) -> Outcome {
+        self.alice.disk().put(Path::new("/home/book"), &self.book)?;
+        self.alice.does("upload_file /home/book books").await?;
+        for peer in [&self.bob, &self.carol] {
+            peer.does("download_file books book /home/").await?;
+            peer.does("wait books book").await?;
+            peer.must_have("/home/book", &self.book)?;
         }
         Ok(())
     }
@@ -90,11 +111,26 @@ impl First {
         self.bob.is_refused("list_files books", ErrorCode::NotAMember).await
     }
 
-    async fn a_tracker_loses_its_power(&mut self) -> Outcome {
+    /// Dave has two seeders, Alice and Carol.
+    async fn a_tracker_dies_during_a_download(&mut self) -> Outcome {
+        let before = (uploaded(&self.alice).await?, uploaded(&self.carol).await?);
+        self.dave.does("download_file books book /home/").await?;
         sleep(Duration::from_millis(self.rng.next_u64() % 1000)).await;
         self.faults.crash("tracker1", Crash::Power).await;
         self.alice.does("create_group meanwhile").await?;
-        Ok(())
+        self.dave.does("wait books book").await?;
+        self.dave.must_have("/home/book", &self.book)?;
+        let after = (uploaded(&self.alice).await?, uploaded(&self.carol).await?);
+        if after.0 == before.0 || after.1 == before.1 {
+            return Err(format!("not both seeders served: {before:?}, {after:?}").into());
+        }
+        let reply = self.dave.does("show_downloads").await?;
+        match &reply {
+            Reply::Downloads { downloads, .. } if downloads.iter().all(|row| row.state == DownloadState::Complete) => {
+                Ok(())
+            }
+            _ => Err(format!("dave: {reply:?}").into()),
+        }
     }
 
     /// What was acknowledged while the first tracker was down is there when the second one is.

@@ -36,7 +36,7 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "first",
-        about: "a group lives through a partition and the loss of each tracker",
+        about: "a group shares a file through a partition and the loss of each tracker",
         build: first::build,
     },
     Scenario {
