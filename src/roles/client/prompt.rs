@@ -125,6 +125,16 @@ impl Prompt {
         self.print("\x1b[A\n".to_owned());
     }
 
+    /// Leaves the line being typed, which the editor will not do when the process ends under it.
+    pub fn abandon(&self) -> io::Result<()> {
+        const PASTE_MARKS_OFF: &str = "\x1b[?2004l";
+        let mut stdout = io::stdout().lock();
+        if self.waiting {
+            writeln!(stdout, "{PASTE_MARKS_OFF}")?;
+        }
+        stdout.flush()
+    }
+
     /// A writer that prints above the prompt.
     pub fn writer(&self) -> impl Write + Send + 'static {
         AbovePrompt(self.messages.clone())

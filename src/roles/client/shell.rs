@@ -361,6 +361,9 @@ impl<'a> Shell<'a> {
 
     /// Tells what has happened up to now, and which downloads the end of this client cuts short.
     async fn tell_stopped(&mut self) -> io::Result<()> {
+        if let Source::Typed(prompt) = &self.source {
+            prompt.abandon()?;
+        }
         while let Ok(event) = self.events.try_recv() {
             self.tell(&event)?;
         }
