@@ -340,11 +340,18 @@ impl Stage {
 
     /// A bar on a terminal, a line at each quarter elsewhere.
     fn progress(&mut self, person: &Person, row: &DownloadRow) -> Result<(), Stop> {
-        let is_passed = self.milestones.passed(person.name, row.have, row.size);
         if self.bars.is_visible() {
             self.bars.show(person.name, person.name, (row.have, row.size), &progress(row));
-        } else if is_passed && (row.have < row.size || row.state == DownloadState::Complete) {
-            self.say(&format!("   {:5} {:3} %  from {} peers", person.name, percent(row.have, row.size), row.peers))?;
+            return Ok(());
+        }
+        let is_ending = row.have >= row.size && row.state != DownloadState::Complete;
+        if !is_ending && self.milestones.passed(person.name, row.have, row.size) {
+            let from = if row.state == DownloadState::Complete {
+                "done".to_owned()
+            } else {
+                format!("from {} peers", row.peers)
+            };
+            self.say(&format!("   {:5} {:3} %  {from}", person.name, percent(row.have, row.size)))?;
         }
         Ok(())
     }
