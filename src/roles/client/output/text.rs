@@ -147,6 +147,9 @@ impl Text {
                 format!("Downloading [{group}] {} to {}{note}.\n", clean(name.as_str()), clean(&path.to_string_lossy()))
             }
             Reply::Downloads { verbose, downloads } => self.downloads(*verbose, downloads),
+            Reply::Waited(downloads) if downloads.is_empty() && self.terminal => {
+                "No download is going on.\n".to_owned()
+            }
             Reply::Waited(downloads) => self.downloads(false, downloads),
             Reply::Peers(peers) => self.peers(peers),
             Reply::Shares(shares) => self.shares(shares),
