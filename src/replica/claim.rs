@@ -124,6 +124,12 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
         self.holders.iter().map(|(name, &id)| (name, id))
     }
 
+    /// Those who lost the name they claim.
+    pub fn losers(&self) -> impl Iterator<Item = Id> + '_ {
+        let contested = self.claimants.values().filter(|claimants| claimants.len() > 1);
+        contested.flat_map(|claimants| claimants.iter().skip(1)).map(|&(_, id)| id)
+    }
+
     /// Sets or withdraws the claim of `id`; returns who is called otherwise now.
     pub fn set(&mut self, id: Id, claim: Option<Claim<N>>) -> Vec<Renamed<N, Id>> {
         let before = self.live.remove(&id);

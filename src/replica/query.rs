@@ -86,6 +86,12 @@ impl Catalog {
         self.group_names.name(group)
     }
 
+    /// Groups of `owner` that lost the name they claim: that name, and the present one.
+    pub fn lost_group_names(&self, owner: UserId) -> impl Iterator<Item = (&GroupName, &GroupName)> {
+        let losers = self.group_names.losers().filter(move |group| self.owner(group) == Some(owner));
+        losers.filter_map(|group| self.group_names.claimed(&group).zip(self.group_names.name(&group)))
+    }
+
     /// The owner of a live group.
     pub fn owner(&self, group: &GroupId) -> Option<UserId> {
         self.groups.get(group)?.owner()
@@ -204,6 +210,14 @@ impl Catalog {
     /// Live shares of a user's device.
     pub fn shares_of_device(&self, user: UserId, device: DeviceKey) -> impl Iterator<Item = SharedFile> + '_ {
         self.shares.of_device(user, device).map(|(share, begun)| begun.shared(share))
+    }
+
+    /// Files that a user's device shares and that lost the name they claim: that name, and the present one.
+    pub fn lost_file_names(&self, user: UserId, device: DeviceKey) -> impl Iterator<Item = (&FileName, &FileName)> {
+        let shared = self.shares_of_device(user, device);
+        let names =
+            shared.filter_map(|share| self.shares.claimed(&share.file).zip(self.file_name(&share.group, &share.file)));
+        names.filter(|(claimed, now)| claimed != now)
     }
 
     /// Number of live shares of a user's device.

@@ -199,7 +199,7 @@ impl Asker {
         let mut state = self.node.state();
         state.clients.set_session(self.link, Some(session));
         state.presence.enter(self.device, Home::Here(self.link), session.user);
-        notice::tell_renamed(&state, self.link, &session.user);
+        notice::tell_renamed(&state, self.link, session.user);
     }
 
     /// Ends the session on this link, if there is one.

@@ -1,6 +1,8 @@
 //! Accounts and sessions: registering, logging in, going on at another tracker, changing the password.
 
-use tokio::time::Instant;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::{clients::LoggedIn, connection::Asker, node::Writer, trackers::millis};
 use crate::{
@@ -18,6 +20,9 @@ use crate::{
 
 /// Accounts of one claimed name that a password is tried on: the holder, and those who lost the claim.
 const MAX_CLAIMANTS: usize = 4;
+
+/// Pause of an attempt while as many are under way as may be.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// What an answer about accounts shows, beside the answer.
 pub(super) type Shown = (Answer, VersionVector);
@@ -81,20 +86,10 @@ pub(super) async fn create_user(
 /// Opens a session.
 pub(super) async fn login(asker: &Asker, name: UserName, password: &Password) -> Result<Shown, Failure> {
     let node = &asker.node;
-    node.state().throttle.attempt(Instant::now(), &name, asker.from)?;
-    let accounts = accounts(asker, &name);
-    let mut found = None;
-    for (user, credential_at, credential) in accounts.iter().cloned() {
-        if node.passwords.verify(password, Some(credential)).await {
-            found = Some(LoggedIn { user, credential_at });
-            break;
-        }
-    }
-    if accounts.is_empty() {
-        node.passwords.verify(password, None).await;
-    }
+    admit(asker, &name).await?;
+    let found = find_account(asker, &name, password).await;
+    node.state().throttle.ended(Instant::now(), &name, asker.from, found.is_some());
     let session = found.ok_or_else(bad_credentials)?;
-    node.state().throttle.succeeded(&name, asker.from);
     asker.begin_session(session);
     let needed = {
         let state = node.state();
@@ -108,6 +103,28 @@ pub(super) async fn login(asker: &Asker, name: UserName, password: &Password) ->
     };
     node.until_durable(&needed).await?;
     Ok((logged_in(asker, session, name), needed))
+}
+
+/// Waits until an attempt may be made, or says `too_many_attempts`.
+async fn admit(asker: &Asker, name: &UserName) -> Result<(), Failure> {
+    while !asker.node.state().throttle.attempt(Instant::now(), name, asker.from)? {
+        sleep(ATTEMPT_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// The account of that name, and that password.
+async fn find_account(asker: &Asker, name: &UserName, password: &Password) -> Option<LoggedIn> {
+    let (accounts, passwords) = (accounts(asker, name), &asker.node.passwords);
+    if accounts.is_empty() {
+        passwords.verify(password, None).await;
+    }
+    for (user, credential_at, credential) in accounts {
+        if passwords.verify(password, Some(credential)).await {
+            return Some(LoggedIn { user, credential_at });
+        }
+    }
+    None
 }
 
 /// The accounts that `name` may mean, the one who is called so now first.
@@ -153,17 +170,17 @@ pub(super) async fn change_password(
 async fn verify_own(asker: &Asker, user: UserId, old: &Password) -> Result<(), Failure> {
     let node = &asker.node;
     let (name, credential) = {
-        let mut state = node.state();
+        let state = node.state();
         let name = state.catalog.user_name(&user).cloned().ok_or_else(bad_credentials)?;
-        state.throttle.attempt(Instant::now(), &name, asker.from)?;
-        let credential = state.catalog.credential(&user).map(|(_, credential)| credential.clone());
-        (name, credential)
+        (name, state.catalog.credential(&user).map(|(_, credential)| credential.clone()))
     };
-    if !node.passwords.verify(old, credential).await {
-        return Err(Failure::new(ErrorCode::BadCredentials, "The old password is wrong. Try again."));
+    admit(asker, &name).await?;
+    let is_right = node.passwords.verify(old, credential).await;
+    node.state().throttle.ended(Instant::now(), &name, asker.from, is_right);
+    if is_right {
+        return Ok(());
     }
-    node.state().throttle.succeeded(&name, asker.from);
-    Ok(())
+    Err(Failure::new(ErrorCode::BadCredentials, "The old password is wrong. Try again."))
 }
 
 fn logged_in(asker: &Asker, LoggedIn { user, credential_at }: LoggedIn, name: UserName) -> Answer {

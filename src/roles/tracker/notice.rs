@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::node::State;
+use super::{node::State, presence::LinkNo};
 use crate::{
     protocol::{
         client::{Notice, RenamedKind},
@@ -11,6 +11,9 @@ use crate::{
     },
     replica::Effect,
 };
+
+/// Lost names told at one login; a full queue would cost the link.
+const MAX_RENAMED: usize = 100;
 
 /// Tells those concerned. Names are those of now; whoever has none by now is told nothing.
 pub(super) fn tell(state: &mut State, effects: &[Effect]) {
@@ -65,11 +68,19 @@ fn tell_one(state: &mut State, effect: &Effect) {
     }
 }
 
-/// What a user goes by now, where that is not what was claimed: told at every login and hello.
-pub(super) fn tell_renamed(state: &State, link: super::presence::LinkNo, user: &UserId) {
-    let names = state.catalog.claimed_name(user).zip(state.catalog.user_name(user));
-    if let Some((claimed, now)) = names.filter(|(claimed, now)| claimed != now) {
-        state.clients.notify(link, renamed(RenamedKind::Account, claimed.as_str(), now.as_str()));
+/// What a user, the groups they own and the files they share here go by now, where that is not what was claimed: told at
+/// every login and hello.
+pub(super) fn tell_renamed(state: &State, link: LinkNo, user: UserId) {
+    let catalog = &state.catalog;
+    let account = catalog.claimed_name(&user).zip(catalog.user_name(&user)).filter(|(claimed, now)| claimed != now);
+    let account = account.map(|(from, to)| renamed(RenamedKind::Account, from.as_str(), to.as_str()));
+    let groups = catalog.lost_group_names(user);
+    let groups = groups.map(|(from, to)| renamed(RenamedKind::Group, from.as_str(), to.as_str()));
+    let device = state.clients.get(link).map(|client| client.device);
+    let files = device.into_iter().flat_map(|device| catalog.lost_file_names(user, device));
+    let files = files.map(|(from, to)| renamed(RenamedKind::File, from.as_str(), to.as_str()));
+    for notice in account.into_iter().chain(groups).chain(files).take(MAX_RENAMED) {
+        state.clients.notify(link, notice);
     }
 }
 

@@ -109,11 +109,10 @@ pub(super) async fn accepted(node: Arc<Node>, link: Link, from: SocketAddr) {
     let known = node.state().trackers.with_key(&link.device());
     if let Some(no) = known {
         sync_link::run(node, link, no, no).await;
+    } else if node.state().trackers.all_known() {
+        tracing::warn!(%from, key = %device_key_text(&link.device()), "refused to synchronize with a key of no listed tracker");
     } else {
-        tracing::warn!(
-            %from, key = %device_key_text(&link.device()),
-            "refused to synchronize with an unknown key; a listed tracker's is learned when it is dialled"
-        );
+        tracing::debug!(%from, "not yet: a tracker's key is learned when it is dialled");
     }
 }
 

@@ -72,6 +72,11 @@ impl Trackers {
         self.others.get(&no)?.key
     }
 
+    /// Whether the key of every tracker is known.
+    pub(super) fn all_known(&self) -> bool {
+        self.others.values().all(|other| other.key.is_some())
+    }
+
     /// Which tracker has this key.
     pub(super) fn with_key(&self, key: &DeviceKey) -> Option<TrackerNo> {
         self.others.iter().find(|(_, other)| other.key.as_ref() == Some(key)).map(|(no, _)| *no)

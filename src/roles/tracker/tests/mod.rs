@@ -7,6 +7,7 @@ mod group;
 mod metrics;
 mod network;
 mod partition;
+mod presence;
 mod swarm;
 
 use std::sync::Arc;

@@ -68,6 +68,12 @@ async fn writes_on_both_sides_of_a_partition_converge() {
     assert_eq!(ann.find_group("films").await.owner, user("ann"));
     assert_eq!(ann.find_group("films~2").await.owner, user("ann~2"));
     assert_eq!(bob.find_group("films~2").await.owner, user("ann~2"));
+    bob.dial(&cluster.info, 1).await.unwrap().unwrap();
+    let told = bob.notice(|notice| match notice {
+        Notice::Renamed { kind: RenamedKind::Group, from, to } => Some((from.clone(), to.clone())),
+        _ => None,
+    });
+    assert_eq!(told.await, ("films".to_owned(), "films~2".to_owned()), "told again at a hello");
 }
 
 #[tokio::test(start_paused = true)]
