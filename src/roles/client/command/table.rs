@@ -428,6 +428,28 @@ mod tests {
         }
     }
 
+    /// The table that README.md shows.
+    fn markdown() -> String {
+        let row =
+            |spec: &Spec| format!("| `{}` | {} | {} |", spec.name, cell(spec.usage), spec.help.replace('|', "\\|"));
+        let rows: Vec<_> = COMMANDS.iter().map(row).collect();
+        format!("| command | arguments | what it does |\n|---|---|---|\n{}", rows.join("\n"))
+    }
+
+    fn cell(usage: &str) -> String {
+        if usage.is_empty() { String::new() } else { format!("`{}`", usage.replace('|', "\\|")) }
+    }
+
+    #[test]
+    fn the_readme_shows_this_table() {
+        insta::assert_snapshot!("commands", markdown());
+        let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = std::fs::read_to_string(readme).unwrap_or_default();
+        if readme.contains("| command | arguments |") {
+            assert!(readme.contains(&markdown()), "copy the table from {}", "src/roles/client/command/snapshots");
+        }
+    }
+
     #[test]
     fn a_mistyped_name_suggests_the_right_one() {
         let nearest = |name| nearest(name).map(|spec| spec.name);
