@@ -177,6 +177,30 @@ async fn writes_under_way_survive_the_loss_of_their_tracker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn uploads_under_way_survive_the_loss_of_their_tracker() {
+    let rig = Rig::new(2);
+    let mut trackers = vec![rig.tracker(1).await, rig.tracker(2).await];
+    let ann = Arc::new(rig.user(1, "ann").await);
+    run(&ann, Command::CreateGroup { group: group() }).await;
+    let Reply::Trackers(rows) = run(&ann, Command::Trackers).await else { panic!("no trackers") };
+    let current = rows.iter().position(|row| row.current).unwrap();
+    let mut uploads = Vec::new();
+    for n in 0..20 {
+        let (ann, path) = (Arc::clone(&ann), rig.folder.path().join(format!("file-{n}")));
+        put(&path, &[n; 700]);
+        uploads.push(tokio::spawn(async move { run(&ann, Command::UploadFile { path, group: group() }).await }));
+    }
+    sleep(Duration::from_millis(2)).await;
+    trackers.remove(current).stop().await;
+    for upload in uploads {
+        assert!(matches!(upload.await.unwrap(), Reply::Uploaded(_)));
+    }
+    let Reply::Files(files) = run(&ann, Command::ListFiles { group: group() }).await else { panic!("no files") };
+    assert_eq!(files.len(), 20);
+    trackers.remove(0).stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_download_outlives_the_loss_of_every_tracker() {
     let rig = Rig::new(1);
     let tracker = rig.tracker(1).await;

@@ -59,6 +59,8 @@ use crate::{
 const INBOX: usize = 256;
 /// Pieces hashed and written at the same time.
 const PARALLEL_HASHES: usize = 3;
+/// Manifests offered at the same time: a tracker remembers so many, and forgets the first when there are more.
+const PARALLEL_OFFERS: usize = 8;
 
 /// What an exchange is made from.
 pub struct ExchangeSetup {
@@ -104,6 +106,7 @@ struct Seams {
     events: broadcast::Sender<Event>,
     inbox: mpsc::Sender<Input>,
     hashes: Semaphore,
+    offers: Semaphore,
     down_limit: Mutex<TokenBucket>,
     max_peers: usize,
     /// Partial files made so far.
@@ -122,6 +125,7 @@ impl Exchange {
             events: setup.events,
             inbox,
             hashes: Semaphore::new(PARALLEL_HASHES),
+            offers: Semaphore::new(PARALLEL_OFFERS),
             down_limit: Mutex::new(TokenBucket::new(setup.download_limit.0)),
             max_peers: setup.max_peers,
             partials: AtomicU64::new(0),

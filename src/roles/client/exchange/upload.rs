@@ -30,6 +30,9 @@ use crate::{
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
+/// Times a manifest is offered, each time to another tracker.
+const OFFERS: u32 = 3;
+
 /// A file, hashed.
 pub(super) struct Hashed {
     pub(super) stamp: FileStamp,
@@ -109,12 +112,33 @@ async fn keep(exchange: &Exchange, record: ShareRecord, manifest: Manifest) -> R
     exchange.turn(move |hub| hub.add_share(record)).await.ok_or_else(super::stopping)
 }
 
-/// Offers a manifest, sends the pages that the tracker lacks, and shares it; returns what the file is called there.
+/// Shares a manifest; returns what the file is called there. An offer counts at the tracker it was made to: where another
+/// took over in between, it is made again.
 pub(super) async fn share_manifest(
     seams: &Seams,
     group: GroupId,
     manifest: &Manifest,
 ) -> Result<(FileId, FileName), Failure> {
+    let _turn = seams.offers.acquire().await;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let tracker = seams.tracker.current();
+        match offer_and_share(seams, group, manifest).await {
+            Err(failure)
+                if failure.code == ErrorCode::Protocol
+                    && attempts < OFFERS
+                    && tracker.has_changed().unwrap_or(false) =>
+            {
+                tracing::debug!(%failure, "the manifest is offered again to another tracker");
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Offers a manifest, sends the pages that the tracker lacks, and shares it.
+async fn offer_and_share(seams: &Seams, group: GroupId, manifest: &Manifest) -> Result<(FileId, FileName), Failure> {
     let header = manifest.header();
     let offer = Request::OfferManifest { group, manifest: header.clone() };
     let missing = match seams.tracker.request(offer).await?.answer {
