@@ -55,6 +55,7 @@ pub(crate) struct Host {
     seed: u64,
     number: u64,
     lives: Arc<AtomicU64>,
+    received: Arc<AtomicU64>,
 }
 
 impl Cluster {
@@ -78,7 +79,7 @@ impl Cluster {
         let number = self.hosts.len() as u64 + 1;
         let disk = SimDisk::new(DISK_BYTES, generator(self.seed, number << 32));
         let ip = self.sim.lookup(name);
-        let host = Host { ip, disk, skew_ms, seed: self.seed, number, lives: Arc::default() };
+        let host = Host { ip, disk, skew_ms, seed: self.seed, number, lives: Arc::default(), received: Arc::default() };
         self.hosts.insert(name, host.clone());
         host
     }
@@ -163,13 +164,18 @@ impl Host {
         &self.disk
     }
 
+    /// Bytes that the host has received since the beginning, over all its lives.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
     /// The seams for the next life of this host, with fresh randomness.
     fn environment(&self) -> Environment {
         let life = self.lives.fetch_add(1, Ordering::Relaxed) + 1;
         let mut seed = [0; 32];
         generator(self.seed, (self.number << 32) + life).fill_bytes(&mut seed);
         Environment::new(
-            Arc::new(SimNetwork::new(self.ip)),
+            Arc::new(SimNetwork::new(self.ip, self.received.clone())),
             Arc::new(self.disk.clone()),
             Arc::new(SimClock::new(self.skew_ms)),
             Offload::Inline,

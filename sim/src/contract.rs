@@ -15,7 +15,7 @@ fn contract_in_simulation() {
         let mut sim = turmoil::Builder::new().rng_seed(seed).build();
         let ip = sim.lookup("host");
         sim.client("host", async move {
-            suite::suite(Arc::new(SimNetwork::new(ip))).await;
+            suite::suite(Arc::new(SimNetwork::new(ip, Arc::default()))).await;
             Ok(())
         });
         sim.run().unwrap();

@@ -4,6 +4,10 @@ use std::{
     io::{self, IoSlice},
     net::{IpAddr, SocketAddr},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -17,12 +21,13 @@ const SEGMENT: usize = 32 * 1024;
 /// The network card of one host.
 pub(crate) struct SimNetwork {
     ip: IpAddr,
+    received: Arc<AtomicU64>,
 }
 
 impl SimNetwork {
-    /// The network as the host with this address sees it.
-    pub(crate) fn new(ip: IpAddr) -> Self {
-        Self { ip }
+    /// The network as the host with this address sees it; counts the bytes that arrive.
+    pub(crate) fn new(ip: IpAddr, received: Arc<AtomicU64>) -> Self {
+        Self { ip, received }
     }
 }
 
@@ -31,7 +36,7 @@ impl Transport for SimNetwork {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await;
             tracing::debug!(address, ok = stream.is_ok(), "dialled");
-            Ok(Box::new(Traced::new(stream?)?) as Box<dyn Stream>)
+            Ok(Box::new(Traced::new(stream?, &self.received)?) as Box<dyn Stream>)
         })
     }
 
@@ -45,7 +50,7 @@ impl Transport for SimNetwork {
             let (bound, shown) =
                 if asked.ip().is_loopback() { (asked.ip(), asked.ip()) } else { (IpAddr::from([0, 0, 0, 0]), self.ip) };
             let listener = TcpListener::bind((bound, asked.port())).await?;
-            Ok(Box::new(SimListener { listener, ip: shown }) as Box<dyn Listener>)
+            Ok(Box::new(SimListener { listener, ip: shown, received: self.received.clone() }) as Box<dyn Listener>)
         })
     }
 }
@@ -53,6 +58,7 @@ impl Transport for SimNetwork {
 struct SimListener {
     listener: TcpListener,
     ip: IpAddr,
+    received: Arc<AtomicU64>,
 }
 
 impl Listener for SimListener {
@@ -60,7 +66,7 @@ impl Listener for SimListener {
         Box::pin(async move {
             let (stream, from) = self.listener.accept().await?;
             tracing::debug!(%from, "accepted");
-            Ok((Box::new(Traced::new(stream)?) as Box<dyn Stream>, from))
+            Ok((Box::new(Traced::new(stream, &self.received)?) as Box<dyn Stream>, from))
         })
     }
 
@@ -73,11 +79,12 @@ impl Listener for SimListener {
 struct Traced {
     stream: TcpStream,
     peer: SocketAddr,
+    received: Arc<AtomicU64>,
 }
 
 impl Traced {
-    fn new(stream: TcpStream) -> io::Result<Self> {
-        Ok(Self { peer: stream.peer_addr()?, stream })
+    fn new(stream: TcpStream, received: &Arc<AtomicU64>) -> io::Result<Self> {
+        Ok(Self { peer: stream.peer_addr()?, stream, received: received.clone() })
     }
 }
 
@@ -87,6 +94,7 @@ impl AsyncRead for Traced {
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if result.is_ready() {
             let (peer, bytes) = (self.peer, buffer.filled().len() - before);
+            self.received.fetch_add(bytes as u64, Ordering::Relaxed);
             tracing::trace!(%peer, bytes, "received");
         }
         result

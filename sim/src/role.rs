@@ -33,7 +33,7 @@ use tokio::{
 };
 
 use crate::{
-    cluster::{Cluster, Outcome},
+    cluster::{Cluster, Host, Outcome},
     disk::SimDisk,
 };
 
@@ -73,7 +73,7 @@ async fn run_tracker(env: Environment, config: TrackerConfig) -> Outcome {
 #[derive(Clone)]
 pub(crate) struct Peer {
     name: &'static str,
-    disk: SimDisk,
+    host: Host,
     orders: mpsc::Sender<Order>,
 }
 
@@ -94,13 +94,12 @@ pub(crate) fn peer(cluster: &mut Cluster, name: &'static str, skew_ms: i64, info
         upload_limit: Rate(0),
         max_peers: 50,
     };
-    let home = Path::new(HOME);
-    let disk = host.disk().clone();
+    let (home, disk) = (Path::new(HOME), host.disk());
     disk.create_dir_all(home).and_then(|()| disk.sync_dir(home)).expect("an empty disk has room for a folder");
     let (orders, incoming) = mpsc::channel(16);
     let incoming = Arc::new(Mutex::new(incoming));
     cluster.start(name, move |env| run_client(env, config.clone(), incoming.clone()));
-    Peer { name, disk, orders }
+    Peer { name, host, orders }
 }
 
 async fn run_client(env: Environment, config: ClientConfig, incoming: Arc<Mutex<mpsc::Receiver<Order>>>) -> Outcome {
@@ -165,14 +164,24 @@ impl Peer {
         Ok(())
     }
 
+    /// The host's name, and the user's.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The files on this host.
     pub(crate) fn disk(&self) -> &SimDisk {
-        &self.disk
+        self.host.disk()
+    }
+
+    /// Bytes that the host has received since the beginning.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.host.received_bytes()
     }
 
     /// Fails unless the file at `path` has these bytes.
     pub(crate) fn must_have(&self, path: &str, bytes: &[u8]) -> Outcome {
-        let found = self.disk.contents(Path::new(path))?;
+        let found = self.disk().contents(Path::new(path))?;
         if found == bytes { Ok(()) } else { Err(format!("{}: {path} has other bytes", self.name).into()) }
     }
 }

@@ -1,6 +1,7 @@
 //! Scenarios: who is there, what they do, what must be true in the end.
 
 mod first;
+mod resume;
 mod seams;
 mod storm;
 
@@ -38,6 +39,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "first",
         about: "a group shares a file through a partition and the loss of each tracker",
         build: first::build,
+    },
+    Scenario {
+        name: "resume",
+        about: "a downloader dies over and over; no verified piece is fetched again",
+        build: resume::build,
     },
     Scenario {
         name: "storm",
