@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{node::Node, sync_link};
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A link that lasted this long was a good one: the next dial follows at once. Longer than a dial that fails takes.
+const STABLE: Duration = Duration::from_secs(12);
 
 /// Keeps a listed tracker linked until the role stops.
 pub(super) async fn keep_linked(node: Arc<Node>, tracker: TrackerAddress) {
@@ -30,7 +32,9 @@ pub(super) async fn keep_linked(node: Arc<Node>, tracker: TrackerAddress) {
     let keep = async {
         loop {
             until_needed(&node, &tracker).await;
-            if reach(&node, &tracker).await {
+            let dialled = Instant::now();
+            reach(&node, &tracker).await;
+            if dialled.elapsed() >= STABLE {
                 backoff.pause = BACKOFF_MIN;
             }
             sleep(backoff.next()).await;
@@ -53,20 +57,18 @@ async fn until_needed(node: &Node, tracker: &TrackerAddress) {
     }
 }
 
-/// Dials once and serves the link to its end. Returns whether both sides said hello.
-async fn reach(node: &Arc<Node>, tracker: &TrackerAddress) -> bool {
+/// Dials once and serves the link to its end.
+async fn reach(node: &Arc<Node>, tracker: &TrackerAddress) {
     let expected = node.state().trackers.key(tracker.no);
     let link = match dial(&*node.env.transport, &node.identity, &tracker.address, Protocol::Sync, expected).await {
         Ok(link) => link,
         Err(error) => {
-            report(tracker, &error);
-            return false;
+            return report(tracker, &error);
         }
     };
-    if expected.is_none() && !learn(node, tracker, link.device()).await {
-        return false;
+    if expected.is_some() || learn(node, tracker, link.device()).await {
+        sync_link::run(Arc::clone(node), link, tracker.no, node.no).await;
     }
-    sync_link::run(Arc::clone(node), link, tracker.no, node.no).await
 }
 
 fn report(tracker: &TrackerAddress, error: &LinkError) {

@@ -57,22 +57,20 @@ enum SyncError {
     Stopping,
 }
 
-/// Synchronizes over `link` until it ends. Returns whether both sides said hello.
-pub(super) async fn run(node: Arc<Node>, link: Link, no: TrackerNo, dialled_by: TrackerNo) -> bool {
+/// Synchronizes over `link` until it ends.
+pub(super) async fn run(node: Arc<Node>, link: Link, no: TrackerNo, dialled_by: TrackerNo) {
     let key = link.device();
     let (mut reader, mut writer) = link.split();
     let vector = match greet(&node, no, &mut reader, &mut writer).await {
         Ok(vector) => vector,
         Err(error) => {
-            tracing::debug!(tracker = %no, %error, "no hello");
-            return false;
+            return tracing::debug!(tracker = %no, %error, "no hello");
         }
     };
     let (outgoing, queue) = mpsc::channel(MAX_OUTGOING);
     let end = CancellationToken::new();
     let Some(link_no) = enter(&node, no, key, dialled_by, outgoing, end.clone()) else {
-        tracing::debug!(tracker = %no, "another link is in use");
-        return true;
+        return tracing::debug!(tracker = %no, "another link is in use");
     };
     tracing::info!(tracker = %no, "linked");
     let ended = SyncTask::new(&node, no, key, link_no, writer, queue, end).run(&mut reader, vector).await;
@@ -83,7 +81,6 @@ pub(super) async fn run(node: Arc<Node>, link: Link, no: TrackerNo, dialled_by: 
     }
     drop(state);
     node.note_progress();
-    true
 }
 
 /// Exchanges hellos; returns all that the other side knows.

@@ -77,6 +77,13 @@ impl TestClient {
         self.link = None;
     }
 
+    /// Whether the tracker ends the link, whatever it still says before.
+    pub(super) async fn is_hung_up(&mut self) -> bool {
+        let reader = &mut self.link.as_mut().unwrap().0;
+        let end = async { while let Ok(Some(_)) = reader.message::<FromTracker>().await {} };
+        timeout(Duration::from_secs(5), end).await.is_ok()
+    }
+
     /// A number no other request of this client has.
     pub(super) fn nonce(&mut self) -> Nonce {
         self.next += 1;

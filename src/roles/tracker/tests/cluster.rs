@@ -80,6 +80,11 @@ impl Cluster {
         self.running[no - 1].take().unwrap().stop().await;
     }
 
+    /// Devices that a tracker takes to be online.
+    pub(super) fn online(&self, no: usize) -> usize {
+        self.tracker(no).node.state().presence.len()
+    }
+
     /// A copy of a stopped tracker's database.
     pub(super) fn back_up(&self, no: usize) -> Vec<u8> {
         std::fs::read(self.folders[no - 1].path().join("tracker.redb")).unwrap()

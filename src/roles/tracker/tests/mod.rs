@@ -4,6 +4,7 @@ mod account;
 mod client;
 mod cluster;
 mod group;
+mod hostile;
 mod metrics;
 mod network;
 mod partition;

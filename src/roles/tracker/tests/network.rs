@@ -27,12 +27,20 @@ type Dials = mpsc::Sender<(DuplexStream, SocketAddr)>;
 pub(super) struct Network {
     ports: Mutex<BTreeMap<String, (u8, Dials)>>,
     cut: Mutex<BTreeSet<(u8, u8)>>,
+    /// Hosts whose streams stay open and carry nothing.
+    silent: Mutex<BTreeSet<(u8, u8)>>,
     cables: Mutex<Vec<((u8, u8), CancellationToken)>>,
 }
 
 impl Network {
     pub(super) fn host(self: &Arc<Self>, number: u8) -> Arc<dyn Transport> {
         Arc::new(Host { number, network: Arc::clone(self) })
+    }
+
+    /// Lets every stream between two hosts hang, and no new one through.
+    pub(super) fn silence(&self, a: u8, b: u8) {
+        self.silent.lock().unwrap().insert(pair(a, b));
+        self.cut(a, b);
     }
 
     /// Ends every stream between two hosts, and lets no new one through.
@@ -48,6 +56,7 @@ impl Network {
 
     pub(super) fn heal(&self, a: u8, b: u8) {
         self.cut.lock().unwrap().remove(&pair(a, b));
+        self.silent.lock().unwrap().remove(&pair(a, b));
     }
 }
 
@@ -73,9 +82,15 @@ impl Transport for Host {
             let ((ours, mut near), (mut far, theirs)) = (duplex(64 * 1024), duplex(64 * 1024));
             let cable = CancellationToken::new();
             self.network.cables.lock().unwrap().push((ends, cable.clone()));
+            let network = Arc::clone(&self.network);
             tokio::spawn(async move {
                 tokio::select! {
-                    () = cable.cancelled() => {}
+                    () = cable.cancelled() => {
+                        let is_silent = network.silent.lock().unwrap().contains(&ends);
+                        if is_silent {
+                            std::future::pending::<()>().await;
+                        }
+                    }
                     _ = copy_bidirectional(&mut near, &mut far) => {}
                 }
             });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     client::{group, password, user},
@@ -198,4 +198,38 @@ async fn a_disk_that_was_set_back_takes_no_counter_twice() {
     ann.find_group("one").await;
     ann.find_group("two").await;
     cluster.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_partition_holds_a_write_up_for_a_second_and_heals() {
+    let cluster = Cluster::new(2).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    cluster.network.silence(1, 2);
+    let start = Instant::now();
+    ann.create_group("one").await;
+    assert!((800..2000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let start = Instant::now();
+    ann.create_group("two").await;
+    assert!(start.elapsed() < Duration::from_millis(100), "it is out of touch by now");
+    sleep(Duration::from_secs(20)).await;
+    cluster.network.heal(1, 2);
+    sleep(Duration::from_secs(10)).await;
+    let mut bob = cluster.client(2, 2).await;
+    bob.log_in("ann", "secret").await.unwrap();
+    bob.find_group("two").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_go_on_while_a_silent_link_is_given_up_and_made_anew() {
+    let cluster = Cluster::new(2).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    cluster.network.silence(1, 2);
+    cluster.network.heal(1, 2);
+    ann.create_group("one").await;
+    cluster.settle().await;
+    let mut bob = cluster.client(2, 2).await;
+    bob.log_in("ann", "secret").await.unwrap();
+    bob.find_group("one").await;
 }

@@ -1,0 +1,101 @@
+//! Strangers, rubbish, and clients that break the rules: their link ends, and nothing else.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{sleep, timeout},
+};
+
+use super::{client::TestClient, cluster::Cluster};
+use crate::{
+    protocol::{
+        client::{Presence, Request, ToTracker, VERSION},
+        device::DeviceSecret,
+        ids::{DeviceKey, TrackerNo},
+        limits::MAX_ORIGINS,
+        sync::SyncMessage,
+        version::{Dot, VersionVector},
+    },
+    transport::{
+        link::dial,
+        tls::{Identity, Protocol},
+    },
+};
+
+/// Whether a client's link ends after it said this.
+async fn ends(cluster: &Cluster, device: u8, message: ToTracker) -> bool {
+    let mut client = cluster.client(device, 1).await;
+    client.say(&message).await;
+    client.is_hung_up().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_breaks_the_rules_loses_its_link_only() {
+    let cluster = Cluster::new(1).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    let hello = ToTracker::Hello { version: VERSION, session: None, seen: VersionVector::default() };
+    assert!(ends(&cluster, 2, hello).await);
+    let presence = Presence { reset: true, address: "not an address".into(), serving: Vec::new(), ended: Vec::new() };
+    assert!(ends(&cluster, 3, ToTracker::Presence(presence)).await);
+    let mut seen = VersionVector::default();
+    for n in 0..=u16::try_from(MAX_ORIGINS).unwrap() {
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&n.to_le_bytes());
+        seen.insert(Dot { origin: DeviceKey(key), counter: 1 });
+    }
+    let request = ToTracker::Request { seq: 1, nonce: [0; 16], seen, request: Request::ListTrackers };
+    assert!(ends(&cluster, 4, request).await);
+    assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_falls_silent_is_no_longer_online() {
+    let cluster = Cluster::new(1).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    assert_eq!(cluster.online(1), 1);
+    cluster.network.silence(1, 101);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(cluster.online(1), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rubbish_before_the_handshake_is_dropped() {
+    let cluster = Cluster::new(1).await;
+    for bytes in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0x16, 3, 1, 255, 255], &[0; 1000], &[]] {
+        let mut stream = cluster.network.host(60).connect("10.0.0.1:5000").await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+        assert!(read.is_ok(), "{bytes:?}");
+    }
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_does_not_synchronize() {
+    let cluster = Cluster::new(2).await;
+    let stranger = Identity::new(&DeviceSecret::from_seed([77; 32]));
+    let host = cluster.network.host(60);
+    let link = dial(&*host, &stranger, "10.0.0.1:5000", Protocol::Sync, None).await.unwrap();
+    let (mut reader, mut writer) = link.split();
+    let vector = VersionVector::default();
+    let _ = writer.send(&SyncMessage::Hello { version: 1, tracker: TrackerNo(2), vector, now_ms: 0 }).await;
+    assert!(!matches!(reader.message::<SyncMessage>().await, Ok(Some(_))), "it is told nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_holds_nobody_up() {
+    let cluster = Cluster::new(1).await;
+    let (mut ann, mut deaf): (TestClient, TestClient) = (cluster.client(1, 1).await, cluster.client(2, 1).await);
+    ann.register("ann").await;
+    deaf.register("deaf").await;
+    for _ in 0..60 {
+        let nonce = deaf.nonce();
+        deaf.send(nonce, Request::ListGroups { skip: 0 }).await;
+    }
+    assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+}
