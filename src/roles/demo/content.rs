@@ -9,7 +9,10 @@ use sha1::Digest as _;
 
 use super::super::environment::Environment;
 use crate::{
-    protocol::hash::Sha1Hash,
+    protocol::{
+        error::{ErrorCode, Failure},
+        hash::Sha1Hash,
+    },
     store::disk::{Disk, OpenMode},
 };
 
@@ -17,18 +20,29 @@ use crate::{
 const CHUNK: usize = 1 << 20;
 
 /// The file to share and its size: `given`, or one that is made in `dir`.
-pub(super) async fn choose(env: &Environment, given: Option<PathBuf>, dir: &Path) -> io::Result<(PathBuf, u64)> {
+pub(super) async fn choose(env: &Environment, given: Option<PathBuf>, dir: &Path) -> Result<(PathBuf, u64), Failure> {
     let disk = env.disk.clone();
     let path = dir.join("holiday.mp4");
     let seed = env.rng("demo content", 0).get_seed();
     env.offload(move || match given {
-        Some(path) => {
-            let path = disk.absolute(&path)?;
-            Ok((path.clone(), disk.stat(&path)?.stamp.size))
-        }
-        None => make(&*disk, &path, &seed, super::MADE_SIZE).map(|()| (path, super::MADE_SIZE)),
+        Some(path) => look_at(&*disk, &path),
+        None => match make(&*disk, &path, &seed, super::MADE_SIZE) {
+            Ok(()) => Ok((path, super::MADE_SIZE)),
+            Err(error) => Err(super::cannot("make a file to share", &error)),
+        },
     })
     .await
+}
+
+fn look_at(disk: &dyn Disk, path: &Path) -> Result<(PathBuf, u64), Failure> {
+    let shown = path.display();
+    let unreadable = |error| Failure::new(ErrorCode::NotReadable, format!("{shown} cannot be read: {error}."));
+    let path = disk.absolute(path).map_err(unreadable)?;
+    let stat = disk.stat(&path).map_err(unreadable)?;
+    if stat.is_dir {
+        return Err(Failure::new(ErrorCode::IsDirectory, format!("{shown} is a folder. Name a file to share.")));
+    }
+    Ok((path, stat.stamp.size))
 }
 
 /// Writes `size` bytes that cannot be guessed or compressed.

@@ -99,6 +99,7 @@ impl Tour {
         let mut stage = Stage::new(terminal);
         let env = Environment::system()?;
         let dir = tempfile::Builder::new().prefix("p2p-demo-").tempdir()?;
+        let (source, size) = content::choose(&env, file, dir.path()).await?;
         stage.say("p2p shares files in groups, directly between the machines of their members.")?;
         stage.say("Here trackers and clients all run in this one process; usually each has a machine of its own.")?;
         stage.step(
@@ -109,7 +110,6 @@ impl Tour {
         for tracker in &trackers.info.trackers {
             stage.say(&format!("   tracker {} at {}", tracker.no, tracker.address))?;
         }
-        let (source, size) = content::choose(&env, file, dir.path()).await?;
         let name = source.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let (name, group) = (FileName::parse(name)?, GroupName::parse("friends")?);
         let rate = Rate((size / PLANNED_S).max(1 << 20));
@@ -187,12 +187,12 @@ impl Tour {
         let mut stopped = false;
         loop {
             let rows = self.progress().await?;
-            if rows.iter().all(|row| row.state == DownloadState::Complete) {
-                return Ok(start.elapsed());
-            }
             if !stopped && rows.iter().any(|row| row.have >= self.size / 2) {
                 stopped = true;
                 self.lose_a_tracker().await?;
+            }
+            if rows.iter().all(|row| row.state == DownloadState::Complete) {
+                return Ok(start.elapsed());
             }
             self.tell_events()?;
             if start.elapsed() > DEADLINE {
