@@ -1,7 +1,7 @@
 //! Hosts that run the roles, and the faults that befall them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     future::Future,
     net::IpAddr,
     sync::{
@@ -43,7 +43,7 @@ pub(crate) struct Cluster {
     hosts: BTreeMap<&'static str, Host>,
     faults: Faults,
     /// Pairs of hosts that are cut off from each other, the lesser name first.
-    cuts: BTreeSet<(&'static str, &'static str)>,
+    cuts: BTreeMap<(&'static str, &'static str), Cut>,
 }
 
 /// One machine: what stays of it from life to life.
@@ -71,7 +71,7 @@ impl Cluster {
             .tcp_capacity(SEGMENTS)
             .enable_random_order()
             .build();
-        Self { sim, seed, hosts: BTreeMap::new(), faults: Faults::default(), cuts: BTreeSet::new() }
+        Self { sim, seed, hosts: BTreeMap::new(), faults: Faults::default(), cuts: BTreeMap::new() }
     }
 
     /// Plugs a machine in, its clock `skew_ms` ahead; nothing runs on it yet.
@@ -126,21 +126,32 @@ impl Cluster {
                 }
             }
             Order::Restart(name) => self.sim.bounce(name),
-            Order::Partition(one, two) => {
-                self.cuts.insert((one.min(two), one.max(two)));
-                self.sim.partition(one, two);
-            }
-            Order::Heal(one, two) => {
-                self.cuts.remove(&(one.min(two), one.max(two)));
-                self.sim.repair(one, two);
-            }
+            Order::Cut(one, two, cut) => self.cut(one, two, cut),
+            Order::Heal(one, two) => self.heal(one, two),
+        }
+    }
+
+    fn cut(&mut self, one: &'static str, two: &'static str, cut: Cut) {
+        self.heal(one, two);
+        match cut {
+            Cut::Lost => self.sim.partition(one, two),
+            Cut::Late => self.sim.hold(one, two),
+        }
+        self.cuts.insert(pair(one, two), cut);
+    }
+
+    fn heal(&mut self, one: &'static str, two: &'static str) {
+        match self.cuts.remove(&pair(one, two)) {
+            Some(Cut::Lost) => self.sim.repair(one, two),
+            Some(Cut::Late) => self.sim.release(one, two),
+            None => {}
         }
     }
 
     /// Does something during which the host sends nothing: without power no connection is closed.
     fn silently(&mut self, name: &'static str, act: impl FnOnce(&mut Sim<'static>)) {
         let cuts = &self.cuts;
-        let cut_off = |other: &&'static str| cuts.contains(&(name.min(other), name.max(other)));
+        let cut_off = |other: &&'static str| cuts.contains_key(&pair(name, other));
         let others = self.hosts.keys().copied().filter(|other| *other != name && !cut_off(other));
         let others: Vec<_> = others.collect();
         for other in &others {
@@ -197,11 +208,25 @@ pub(crate) struct Faults {
     orders: Arc<Mutex<Vec<Order>>>,
 }
 
+/// What becomes of that which two hosts send each other while they are cut off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cut {
+    /// It is lost for good: there is no retransmission, and a connection attempt is refused.
+    Lost,
+    /// It arrives when the cut is healed; until then, silence.
+    Late,
+}
+
+/// Two hosts, the lesser name first.
+fn pair(one: &'static str, two: &'static str) -> (&'static str, &'static str) {
+    (one.min(two), one.max(two))
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Order {
     Crash(&'static str, Crash),
     Restart(&'static str),
-    Partition(&'static str, &'static str),
+    Cut(&'static str, &'static str, Cut),
     Heal(&'static str, &'static str),
 }
 
@@ -216,12 +241,17 @@ impl Faults {
         self.order(Order::Restart(name)).await;
     }
 
-    /// Cuts two hosts off from each other; what is under way between them is lost, for good: there is no retransmission.
-    pub(crate) async fn partition(&self, one: &'static str, two: &'static str) {
-        self.order(Order::Partition(one, two)).await;
+    /// Cuts two hosts off from each other.
+    pub(crate) async fn cut(&self, one: &'static str, two: &'static str, cut: Cut) {
+        self.order(Order::Cut(one, two, cut)).await;
     }
 
-    /// Ends a partition.
+    /// Cuts two hosts off from each other; what they send is lost.
+    pub(crate) async fn partition(&self, one: &'static str, two: &'static str) {
+        self.cut(one, two, Cut::Lost).await;
+    }
+
+    /// Lets two hosts hear each other again.
     pub(crate) async fn heal(&self, one: &'static str, two: &'static str) {
         self.order(Order::Heal(one, two)).await;
     }

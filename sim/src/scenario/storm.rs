@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::Script;
 use crate::{
-    cluster::{Cluster, Faults, Outcome},
+    cluster::{Cluster, Cut, Faults, Outcome},
     disk::Crash,
     role::{Peer, groups, peer, trackers},
 };
@@ -94,7 +94,8 @@ impl Storm {
         let one = TRACKERS[self.pick(TRACKERS.len())];
         let others: Vec<_> = TRACKERS.into_iter().chain(PEERS).filter(|other| *other != one).collect();
         let two = others[self.pick(others.len())];
-        self.faults.partition(one, two).await;
+        let cut = if self.pick(2) == 0 { Cut::Lost } else { Cut::Late };
+        self.faults.cut(one, two, cut).await;
         self.cuts.insert((one, two));
     }
 
