@@ -1,14 +1,14 @@
 //! The clients linked here: who is logged in on which link, and how to reach them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::presence::LinkNo;
 use crate::protocol::{
     client::{FromTracker, Notice},
-    ids::{DeviceKey, UserId},
+    ids::{DeviceKey, FileId, UserId},
     version::Timestamp,
 };
 
@@ -21,6 +21,14 @@ pub(super) struct LoggedIn {
     pub(super) credential_at: Timestamp,
 }
 
+/// What a client is sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) message: FromTracker,
+    /// Held until the answer is taken to be written: bounds what one client has under way and waiting.
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+}
+
 /// One client's link.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -29,7 +37,9 @@ pub(super) struct Client {
     /// Its session.
     pub(super) session: Option<LoggedIn>,
     /// What it is sent.
-    outgoing: mpsc::Sender<FromTracker>,
+    outgoing: mpsc::Sender<Outgoing>,
+    /// Swarms it takes part in that have changed, and of which it was not told yet.
+    changed: BTreeSet<FileId>,
     /// Ends the link.
     end: CancellationToken,
 }
@@ -46,11 +56,12 @@ impl Clients {
     pub(super) fn add(
         &mut self,
         device: DeviceKey,
-        outgoing: mpsc::Sender<FromTracker>,
+        outgoing: mpsc::Sender<Outgoing>,
         end: CancellationToken,
     ) -> LinkNo {
         self.next += 1;
-        self.by_link.insert(self.next, Client { device, session: None, outgoing, end });
+        let client = Client { device, session: None, outgoing, changed: BTreeSet::new(), end };
+        self.by_link.insert(self.next, client);
         self.next
     }
 
@@ -84,8 +95,28 @@ impl Clients {
     /// Sends a notice to a link. A client that does not read what it is sent loses its link: it asks anew after the next hello.
     pub(super) fn notify(&self, link: LinkNo, notice: Notice) {
         let Some(client) = self.by_link.get(&link) else { return };
-        if client.outgoing.try_send(FromTracker::Notice(notice)).is_err() {
+        let notice = Outgoing { message: FromTracker::Notice(notice), slot: None };
+        if client.outgoing.try_send(notice).is_err() {
             client.end.cancel();
+        }
+    }
+
+    /// Notes that a swarm has changed, for [`tell_swarms`](Self::tell_swarms).
+    pub(super) fn note_swarm(&mut self, link: LinkNo, file: FileId) {
+        if let Some(client) = self.by_link.get_mut(&link) {
+            client.changed.insert(file);
+        }
+    }
+
+    /// Tells each client of swarms that have changed, as many as leave half of its queue free: the others wait for the next time.
+    pub(super) fn tell_swarms(&mut self) {
+        for client in self.by_link.values_mut() {
+            while client.outgoing.capacity() > client.outgoing.max_capacity() / 2
+                && let Some(file) = client.changed.pop_first()
+            {
+                let message = FromTracker::Notice(Notice::SwarmChanged { file });
+                let _ = client.outgoing.try_send(Outgoing { message, slot: None });
+            }
         }
     }
 

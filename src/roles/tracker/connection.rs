@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    clients::Outgoing,
     login,
     metrics::Counters,
     node::Node,
@@ -39,9 +40,9 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// A client that says nothing for this long is gone; it pings every second.
 const IDLE: Duration = Duration::from_secs(10);
 /// Requests of one client at the same time; what it sends beyond waits in the stream.
-const MAX_UNDER_WAY: usize = 64;
+const MAX_UNDER_WAY: usize = 32;
 /// Answers and notices that wait for one client at most.
-const MAX_OUTGOING: usize = 256;
+const MAX_OUTGOING: usize = 1024;
 /// Bytes queued for one client beyond which nothing is added: two pages of a manifest.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
 /// Manifests offered on one link and not yet shared.
@@ -83,8 +84,8 @@ pub(super) async fn serve(node: Arc<Node>, link: Link, from: SocketAddr) {
 
 struct Connection {
     asker: Arc<Asker>,
-    outgoing: mpsc::Sender<FromTracker>,
-    queue: mpsc::Receiver<FromTracker>,
+    outgoing: mpsc::Sender<Outgoing>,
+    queue: mpsc::Receiver<Outgoing>,
     end: CancellationToken,
 }
 
@@ -122,8 +123,9 @@ impl Connection {
                 biased;
                 () = self.asker.node.env.shutdown.cancelled() => return Ok(()),
                 () = self.end.cancelled() => return Err(LinkError::Timeout("reading what it was sent")),
-                Some(message) = self.queue.recv(), if writer.queued_bytes() < MAX_QUEUED_BYTES => {
+                Some(Outgoing { message, slot }) = self.queue.recv(), if writer.queued_bytes() < MAX_QUEUED_BYTES => {
                     writer.queue(&message);
+                    drop(slot);
                     unflushed = true;
                 }
                 flushed = writer.flush(), if unflushed => {
@@ -144,9 +146,9 @@ impl Connection {
         match message {
             ToTracker::Hello { .. } => Err(LinkError::Protocol("a second hello".to_owned())),
             ToTracker::Ping => {
-                let pong = FromTracker::Pong { now_ms: self.asker.node.now_ms() };
+                let message = FromTracker::Pong { now_ms: self.asker.node.now_ms() };
                 // A full queue says that we live, too.
-                let _ = self.outgoing.try_send(pong);
+                let _ = self.outgoing.try_send(Outgoing { message, slot: None });
                 Ok(())
             }
             ToTracker::Presence(presence) => self.asker.serve(presence),
@@ -157,10 +159,8 @@ impl Connection {
                 let slot = Arc::clone(slots).try_acquire_owned().expect("nothing is read while no slot is free");
                 let (asker, outgoing) = (Arc::clone(&self.asker), self.outgoing.clone());
                 self.asker.node.env.spawn(async move {
-                    let answer = asker.answer(seq, nonce, seen, request).await;
-                    // Free before the answer wakes the loop, so that it reads on.
-                    drop(slot);
-                    let _ = outgoing.send(answer).await;
+                    let message = asker.answer(seq, nonce, seen, request).await;
+                    let _ = outgoing.send(Outgoing { message, slot: Some(slot) }).await;
                 });
                 Ok(())
             }

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::node::Node;
-use crate::protocol::{
-    client::Notice,
-    sync::{DevicePresence, SyncMessage},
-};
+use crate::protocol::sync::{DevicePresence, SyncMessage};
 
 const PERIOD: Duration = Duration::from_millis(200);
 /// Weight of one message about presence: files and devices, each some 100 bytes; keeps a frame well under its limit.
@@ -31,8 +28,9 @@ fn beat(node: &Node, now: Instant) {
     let mut state = node.state();
     state.presence.expire(now);
     for (link, file) in state.presence.take_changed() {
-        state.clients.notify(link, Notice::SwarmChanged { file });
+        state.clients.note_swarm(link, file);
     }
+    state.clients.tell_swarms();
     for message in messages(state.presence.take_untold()) {
         state.trackers.send_all(&message);
     }

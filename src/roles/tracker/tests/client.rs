@@ -143,8 +143,12 @@ impl TestClient {
             // Time passes only while everybody waits.
             sleep(Duration::from_millis(50)).await;
             self.say(&ToTracker::Ping).await;
-            if let FromTracker::Notice(notice) = self.receive().await {
-                self.notices.push_back(notice);
+            loop {
+                match self.receive().await {
+                    FromTracker::Notice(notice) => self.notices.push_back(notice),
+                    FromTracker::Pong { .. } => break,
+                    _ => {}
+                }
             }
         }
     }
@@ -188,8 +192,15 @@ impl TestClient {
     }
 
     pub(super) async fn serve(&mut self, serving: Vec<Serving>) {
-        let presence =
-            Presence { reset: true, address: format!("0.0.0.0:70{}", self.number), serving, ended: Vec::new() };
+        self.present(true, serving).await;
+    }
+
+    pub(super) async fn serve_more(&mut self, serving: Vec<Serving>) {
+        self.present(false, serving).await;
+    }
+
+    async fn present(&mut self, reset: bool, serving: Vec<Serving>) {
+        let presence = Presence { reset, address: format!("0.0.0.0:70{}", self.number), serving, ended: Vec::new() };
         self.say(&ToTracker::Presence(presence)).await;
     }
 }

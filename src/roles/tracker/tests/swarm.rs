@@ -159,3 +159,35 @@ async fn presence_at_a_lost_tracker_falls() {
     bob.dial(&cluster.info, 2).await;
     assert!(swarm(&mut bob, id, file).await.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_swarms_that_change_at_once_cost_nobody_the_link() {
+    let cluster = Cluster::new(1).await;
+    let (mut ann, mut bob) = (cluster.client(1, 1).await, cluster.client(2, 1).await);
+    ann.register("ann").await;
+    bob.register("bob").await;
+    let id = ann.create_group("films").await;
+    let files = |percent| {
+        let file = |n: u16| {
+            let mut file = [0; 32];
+            file[..2].copy_from_slice(&n.to_le_bytes());
+            Serving { group: id, file: FileId(file), percent }
+        };
+        (0..3000).map(file).collect::<Vec<_>>()
+    };
+    for part in files(10).chunks(1000) {
+        ann.serve_more(part.to_vec()).await;
+    }
+    for part in files(100).chunks(1000) {
+        bob.serve_more(part.to_vec()).await;
+    }
+    let mut told = std::collections::BTreeSet::new();
+    while told.len() < 3000 {
+        let file = ann.notice(|notice| match notice {
+            Notice::SwarmChanged { file } => Some(*file),
+            _ => None,
+        });
+        told.insert(file.await);
+    }
+    assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+}
