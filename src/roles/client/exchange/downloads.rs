@@ -445,7 +445,10 @@ impl Hub {
         transfer.have_bytes = transfer.record.manifest.size;
         transfer.waits = None;
         transfer.record.progress = Progress::Complete;
-        let share = Share::downloaded(&transfer.record, stamp);
+        let mut share = Share::downloaded(&transfer.record, stamp);
+        if let Some(before) = self.shares.get(&run.file) {
+            share.record.uploaded = before.record.uploaded;
+        }
         self.shares.insert(run.file, share);
         self.record_share(run.file);
         self.record_download(run.file);

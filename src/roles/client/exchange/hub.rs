@@ -18,7 +18,7 @@ use super::{
     peer_link::Received,
     peer_server::{ReadPiece, Server},
     peers::Peers,
-    shares::Share,
+    shares::{Recheck, Share},
 };
 use crate::{
     protocol::{
@@ -67,7 +67,7 @@ pub(super) enum Input {
     /// A complete file has its final name, or why not.
     Placed { run: Run, result: Result<FileStamp, ContentError> },
     /// A suspended share was looked at again.
-    Rechecked { file: FileId, result: Result<FileStamp, String> },
+    Rechecked { file: FileId, result: Recheck },
     /// A download that became a share was told to a tracker.
     Acknowledged { file: FileId, is_known: bool },
     /// A batch of changes was recorded.
@@ -91,8 +91,8 @@ pub(super) struct Hub {
     pub(super) ledger: Ledger,
     /// Our own member tickets, as last fetched; those on their way are `None`.
     pub(super) tickets: BTreeMap<GroupId, Option<Signed>>,
-    /// Users whose membership has ended, and when we heard (milliseconds since the Unix epoch).
-    pub(super) ended: BTreeMap<(GroupId, UserId), u64>,
+    /// Users whose membership has ended, and when we heard.
+    pub(super) ended: BTreeMap<(GroupId, UserId), Instant>,
     /// Runs of downloads begun so far.
     pub(super) runs: u64,
     tick_at: Instant,
@@ -203,6 +203,7 @@ impl Hub {
         self.tend_links();
         if self.ticks.is_multiple_of(5) {
             self.recheck_tickets();
+            self.retry_joins();
         }
         if self.ticks.is_multiple_of(30) {
             self.refresh_tickets();

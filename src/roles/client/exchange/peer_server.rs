@@ -120,13 +120,11 @@ impl Hub {
     pub(super) fn accept_requests(&mut self, id: PeerId, file: FileId, blocks: &[Block]) -> Vec<Block> {
         let peer = self.peers.links.get(&id);
         let is_served = peer.and_then(|peer| peer.files.get(&file)).is_some_and(super::peers::Joined::is_served);
-        let Some((size, pieces)) = self.local_size(file).zip(self.local_pieces(file)).filter(|_| is_served) else {
-            return blocks.to_vec();
-        };
+        let Some(size) = self.local_size(file).filter(|_| is_served) else { return blocks.to_vec() };
         let now = self.now;
         let mut refused = blocks.get(MAX_REQUESTED_BLOCKS..).unwrap_or_default().to_vec();
         for block in blocks.iter().take(MAX_REQUESTED_BLOCKS) {
-            let is_there = is_valid_block(size, *block) && pieces.has(block.piece);
+            let is_there = is_valid_block(size, *block) && self.has_piece(file, block.piece);
             if !is_there || !self.server.uploader.request(now, id, file, *block) {
                 refused.push(*block);
             }
@@ -224,11 +222,6 @@ impl Hub {
         for bytes in blocks {
             self.server.uploader.sent(self.now, id, *bytes);
         }
-    }
-
-    fn local_size(&self, file: FileId) -> Option<u64> {
-        let transfer = self.transfers.get(&file).map(|transfer| transfer.record.manifest.size);
-        transfer.or_else(|| self.shares.get(&file).map(|share| share.record.manifest.size))
     }
 }
 

@@ -7,7 +7,10 @@
 //!   their join:  not yet ──(their ticket holds)──► verified ──(both)──► told: our bitfield is sent, requests are served
 //! ```
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -22,8 +25,8 @@ use crate::{
         ids::{DeviceKey, FileId, GroupId, UserId},
         limits::{MAX_HAVE, MAX_LINK_FILES},
         peer::{PeerMessage, VERSION},
-        piece::{Block, PieceIndex},
-        ticket::{Signed, Ticket},
+        piece::{Block, PieceIndex, piece_count},
+        ticket::{Signed, TICKET_LIFE, Ticket},
     },
     swarm::{PeerId, download, rate::RateMeter},
     transport::link::Link,
@@ -39,6 +42,9 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const UNUSED: Duration = Duration::from_mins(2);
 /// Pieces announced at once, or all there are after [`HAVE_DELAY`].
 const HAVE_BATCH: usize = 16;
+/// How well a ticket's age is known: one issued this shortly after its user's membership ended counts as from before, and a fresh one
+/// is fetched.
+const CLOCK_ERROR: Duration = Duration::from_secs(1);
 /// How long a new piece may wait to be announced.
 const HAVE_DELAY: Duration = Duration::from_millis(50);
 
@@ -316,6 +322,17 @@ impl Hub {
         }
     }
 
+    /// Joins that wait for a ticket which no tracker gave are tried again.
+    pub(super) fn retry_joins(&mut self) {
+        let waiting = self.peers.links.values().flat_map(|peer| peer.files.values()).filter(|joined| !joined.asked);
+        let groups: BTreeSet<GroupId> = waiting.map(|joined| joined.group).collect();
+        for group in groups {
+            if !self.tickets.contains_key(&group) {
+                self.fetch_ticket(group);
+            }
+        }
+    }
+
     /// Looks whether our tickets are to be renewed: the tracker link gives a fresh one at half of the old one's life.
     pub(super) fn refresh_tickets(&mut self) {
         let groups: Vec<GroupId> = self.tickets.keys().copied().collect();
@@ -329,10 +346,10 @@ impl Hub {
     }
 
     fn they_have(&mut self, id: PeerId, file: FileId, pieces: Bitfield) {
-        let Some(own) = self.local_pieces(file) else { return };
+        let Some(size) = self.local_size(file) else { return };
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
         let Some(joined) = peer.files.get_mut(&file).filter(|joined| joined.verified) else { return };
-        if pieces.len() != own.len() {
+        if pieces.len() != piece_count(size) {
             return self.expel(id, "its bitfield is not the file's");
         }
         joined.pieces = Some(pieces.clone());
@@ -387,8 +404,10 @@ impl Hub {
     /// Whether `signed` proves that `device` belongs to a member of `group` now.
     fn check_ticket(&self, signed: &Signed, group: GroupId, device: DeviceKey) -> Result<Ticket, Failure> {
         let ticket = self.seams.tracker.verify_ticket(signed, group, device)?;
-        let ended_ms = self.ended.get(&(group, ticket.user)).copied();
-        if ended_ms.is_some_and(|ended_ms| ticket.issued_ms <= ended_ms) {
+        let signer_ms = self.seams.tracker.clock_ms(&signed.signer);
+        let age = Duration::from_millis(signer_ms.saturating_sub(ticket.issued_ms));
+        let ended = self.ended.get(&(group, ticket.user));
+        if ended.is_some_and(|ended| self.now.saturating_duration_since(*ended) <= age + CLOCK_ERROR) {
             return Err(Failure::new(ErrorCode::NotAMember, "That membership has ended."));
         }
         Ok(ticket)
@@ -396,7 +415,9 @@ impl Hub {
 
     /// A membership has ended: its user is served in this group no more, from now on.
     pub(super) fn membership_ended(&mut self, group: GroupId, user: UserId) {
-        self.ended.insert((group, user), self.seams.env.wall_clock.now_ms());
+        // Tickets issued before die by themselves in the end.
+        self.ended.retain(|_, heard| self.now.saturating_duration_since(*heard) < 2 * TICKET_LIFE);
+        self.ended.insert((group, user), self.now);
         let failure = Failure::new(ErrorCode::NotAMember, "That membership has ended.");
         let links = self.peers.links.iter();
         let theirs = links.filter(|(_, peer)| peer.shown.get(&group).is_some_and(|shown| shown.ticket.user == user));
@@ -566,6 +587,20 @@ impl Hub {
         let transfer = self.transfers.get(&file).filter(|transfer| transfer.active.is_some());
         let share = || self.shares.get(&file).filter(|share| share.suspended.is_none());
         transfer.map(|transfer| transfer.record.group).or_else(|| share().map(|share| share.record.group))
+    }
+
+    /// Bytes in a file that this device serves or downloads, now or soon.
+    pub(super) fn local_size(&self, file: FileId) -> Option<u64> {
+        let transfer = self.transfers.get(&file).map(|transfer| transfer.record.manifest.size);
+        transfer.or_else(|| self.shares.get(&file).map(|share| share.record.manifest.size))
+    }
+
+    /// Whether this device can serve a piece now.
+    pub(super) fn has_piece(&self, file: FileId, piece: PieceIndex) -> bool {
+        match self.transfers.get(&file).and_then(|transfer| transfer.active.as_ref()) {
+            Some(active) => active.machine.have().has(piece),
+            None => self.shares.get(&file).is_some_and(|share| share.suspended.is_none()),
+        }
     }
 
     /// The pieces of a file that this device serves now.

@@ -39,6 +39,10 @@ pub(super) struct Share {
     pub(super) open: Option<Arc<dyn DiskFile>>,
     read: Option<Instant>,
     uploaded_since: u64,
+    /// It was found damaged although its stamp is right: only its hash clears it.
+    pub(super) doubted: bool,
+    /// What it was when it was last found to be wrong: no need to hash that again.
+    found_wrong: Option<FileStamp>,
     /// Being looked at again, or being told to a tracker.
     checking: bool,
     acknowledging: bool,
@@ -46,7 +50,17 @@ pub(super) struct Share {
 
 impl Share {
     pub(super) fn new(record: ShareRecord, suspended: Option<String>) -> Self {
-        Self { record, suspended, open: None, read: None, uploaded_since: 0, checking: false, acknowledging: false }
+        Self {
+            record,
+            suspended,
+            open: None,
+            read: None,
+            uploaded_since: 0,
+            doubted: false,
+            found_wrong: None,
+            checking: false,
+            acknowledging: false,
+        }
     }
 
     /// What a complete download becomes.
@@ -133,21 +147,36 @@ fn look_at(disk: &dyn Disk, record: ShareRecord) -> Share {
     Share::new(record, suspended)
 }
 
+/// What another look at a suspended share has shown.
+pub(super) enum Recheck {
+    /// It is what was shared.
+    Right(FileStamp),
+    /// It is not, and why; what it is, when its content was the reason.
+    Wrong(String, Option<FileStamp>),
+}
+
 /// Whether the file of a share still is what was shared; hashes it again where its stamp does not tell.
-async fn recheck(seams: &Arc<Seams>, record: ShareRecord) -> Result<FileStamp, String> {
+async fn recheck(seams: &Arc<Seams>, record: ShareRecord, doubted: bool, known: Option<FileStamp>) -> Recheck {
     let (disk, path) = (Arc::clone(&seams.env.disk), record.path.clone());
     let found = seams.env.offload(move || disk.stat(&path)).await;
-    let found = found.map_err(|error| format!("it cannot be read: {error}"))?.stamp;
-    if found == record.stamp {
-        return Ok(found);
+    let found = match found {
+        Ok(found) => found.stamp,
+        Err(error) => return Recheck::Wrong(format!("it cannot be read: {error}"), None),
+    };
+    if found == record.stamp && !doubted {
+        return Recheck::Right(found);
     }
-    if found.size != record.stamp.size {
-        return Err("it has changed on disk".to_owned());
+    let changed = || Recheck::Wrong("it has changed on disk".to_owned(), Some(found));
+    if found.size != record.stamp.size || known == Some(found) {
+        return changed();
     }
-    let hashed = hash_file(seams, &record.path).await.map_err(|failure| failure.message)?;
-    let (header, _) =
-        ManifestHeader::describe(record.manifest.name.clone(), hashed.stamp.size, hashed.sha1, &hashed.pieces);
-    if header == record.manifest { Ok(hashed.stamp) } else { Err("it has changed on disk".to_owned()) }
+    let hashed = match hash_file(seams, &record.path).await {
+        Ok(hashed) => hashed,
+        Err(failure) => return Recheck::Wrong(failure.message, None),
+    };
+    let name = record.manifest.name.clone();
+    let (header, _) = ManifestHeader::describe(name, hashed.stamp.size, hashed.sha1, &hashed.pieces);
+    if header == record.manifest { Recheck::Right(hashed.stamp) } else { changed() }
 }
 
 impl Hub {
@@ -268,28 +297,29 @@ impl Hub {
             }
             share.checking = true;
             let (file, record, seams) = (*file, share.record.clone(), Arc::clone(&self.seams));
+            let (doubted, known) = (share.doubted, share.found_wrong);
             self.seams.env.spawn(async move {
                 let result = tokio::select! {
                     biased;
                     () = seams.env.shutdown.cancelled() => return,
-                    result = recheck(&seams, record) => result,
+                    result = recheck(&seams, record, doubted, known) => result,
                 };
                 seams.report(Input::Rechecked { file, result }).await;
             });
         }
     }
 
-    pub(super) fn rechecked(&mut self, file: FileId, result: Result<FileStamp, String>) {
+    pub(super) fn rechecked(&mut self, file: FileId, result: Recheck) {
         let Some(share) = self.shares.get_mut(&file) else { return };
         share.checking = false;
         match result {
-            Ok(stamp) => {
+            Recheck::Right(stamp) => {
                 share.record.stamp = stamp;
-                share.suspended = None;
+                (share.suspended, share.doubted, share.found_wrong) = (None, false, None);
                 self.record_share(file);
                 self.announce_share(file);
             }
-            Err(reason) => share.suspended = Some(reason),
+            Recheck::Wrong(reason, found) => (share.suspended, share.found_wrong) = (Some(reason), found),
         }
     }
 

@@ -44,11 +44,15 @@ pub(super) struct Hashed {
 pub(super) async fn upload(exchange: &Exchange, path: &Path, group: GroupName) -> Result<Uploaded, Failure> {
     let seams = &exchange.seams;
     let user = seams.user()?;
-    let path = seams.source_path(path).await?;
+    let (path, stamp) = seams.source(path).await?;
     let name = file_name(&path)?;
     let group = seams.membership(group).await?;
     let (id, at) = (group.group, path.clone());
     let earlier = exchange.turn(move |hub| hub.share_at(id, &at)).await.flatten();
+    if earlier.as_ref().is_some_and(|(share, is_served)| *is_served && share.stamp == stamp) {
+        let message = format!("{} is shared in {} already. See show_shares.", path.display(), group.name);
+        return Err(Failure::new(ErrorCode::AlreadyShared, message));
+    }
     let hashed = hash_file(seams, &path).await?;
     let (header, pages) = ManifestHeader::describe(name, hashed.stamp.size, hashed.sha1, &hashed.pieces);
     let manifest = Manifest::assemble(header, &pages).expect("a manifest assembles from its own pages");
@@ -233,14 +237,16 @@ impl Seams {
         Err(Failure::new(ErrorCode::NotAMember, message))
     }
 
-    async fn source_path(&self, path: &Path) -> Result<PathBuf, Failure> {
+    /// The absolute path of a file to share, and what it is now.
+    async fn source(&self, path: &Path) -> Result<(PathBuf, FileStamp), Failure> {
         if path.as_os_str().is_empty() {
             return Err(Failure::new(ErrorCode::EmptyPath, "The path is empty. Give the file to share."));
         }
         let (disk, at) = (Arc::clone(&self.env.disk), path.to_owned());
         let look = move || {
             let path = disk.absolute(&at)?;
-            if disk.stat(&path)?.is_dir { Err(HashError::Directory) } else { Ok(path) }
+            let found = disk.stat(&path)?;
+            if found.is_dir { Err(HashError::Directory) } else { Ok((path, found.stamp)) }
         };
         self.env.offload(look).await.map_err(|error| failure::hashing(&error, path))
     }

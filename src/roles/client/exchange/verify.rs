@@ -10,6 +10,7 @@ use super::{Exchange, failure, fetch, hub::Hub};
 use crate::{
     protocol::{
         error::{ErrorCode, Failure},
+        ids::FileId,
         manifest::Manifest,
         name::{FileName, GroupName},
         piece::PieceIndex,
@@ -49,7 +50,7 @@ pub(super) async fn verify(exchange: &Exchange, group: GroupName, name: FileName
         return Ok(reply);
     }
     let file = record.file;
-    exchange.turn(move |hub| hub.suspend_share(file, "it is damaged")).await;
+    exchange.turn(move |hub| hub.suspend_damaged(file)).await;
     if is_download || finding.found == record.stamp {
         repair(exchange, record, finding).await?;
     }
@@ -105,6 +106,13 @@ fn lost_manifest() -> Failure {
 }
 
 impl Hub {
+    fn suspend_damaged(&mut self, file: FileId) {
+        self.suspend_share(file, "it is damaged");
+        if let Some(share) = self.shares.get_mut(&file) {
+            share.doubted = true;
+        }
+    }
+
     /// The whole local copy of a file, and whether this client downloaded it.
     fn local_copy(&mut self, group: &GroupName, name: &FileName) -> Result<(ShareRecord, bool), Failure> {
         let record = self.share_named(group, name)?;

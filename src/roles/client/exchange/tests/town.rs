@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     sync::{broadcast, mpsc},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -100,6 +100,7 @@ struct Tracker {
     secret: DeviceSecret,
     address: String,
     state: Mutex<State>,
+    started: Instant,
 }
 
 /// The user's identity by name.
@@ -115,6 +116,7 @@ impl Town {
             secret: DeviceSecret::from_seed([1; 32]),
             address: listener.local_address().unwrap().to_string(),
             state: Mutex::default(),
+            started: Instant::now(),
         });
         let serving = Arc::clone(&tracker);
         tokio::spawn(async move {
@@ -182,6 +184,11 @@ impl Tracker {
         self.state.lock().unwrap()
     }
 
+    /// Hours away from the clients' clock.
+    fn now_ms(&self) -> u64 {
+        NOW_MS + 7_200_000 + u64::try_from(self.started.elapsed().as_millis()).unwrap()
+    }
+
     async fn serve(self: Arc<Self>, link: Link) {
         let device = link.device();
         let (mut reader, mut writer) = link.split();
@@ -208,7 +215,7 @@ impl Tracker {
             ToTracker::Hello { .. } => Some(FromTracker::Hello {
                 version: VERSION,
                 tracker: TrackerNo(1),
-                now_ms: NOW_MS,
+                now_ms: self.now_ms(),
                 session: None,
                 trackers: Vec::new(),
             }),
@@ -220,7 +227,7 @@ impl Tracker {
                 self.note(device, presence);
                 None
             }
-            ToTracker::Ping => Some(FromTracker::Pong { now_ms: NOW_MS }),
+            ToTracker::Ping => Some(FromTracker::Pong { now_ms: self.now_ms() }),
         }
     }
 
@@ -318,8 +325,8 @@ impl Tracker {
             device,
             group: GROUP,
             membership: MembershipId(user.user.0),
-            issued_ms: NOW_MS,
-            expires_ms: NOW_MS + u64::try_from(TICKET_LIFE.as_millis()).unwrap(),
+            issued_ms: self.now_ms(),
+            expires_ms: self.now_ms() + u64::try_from(TICKET_LIFE.as_millis()).unwrap(),
         };
         Signed::seal(&ticket, &self.secret)
     }
