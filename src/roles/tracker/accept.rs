@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::sleep};
+use tracing::Instrument as _;
 
 use super::{connection, node::Node, sync};
 use crate::transport::{Listener, Stream, link, tls::Protocol};
@@ -25,10 +26,11 @@ pub(super) async fn run(node: Arc<Node>, listener: Box<dyn Listener>) {
         match accepted {
             Ok((stream, from)) => {
                 let node_here = Arc::clone(&node);
-                node.env.spawn(async move {
+                let serve = async move {
                     greet(node_here, stream, from).await;
                     drop(permit);
-                });
+                };
+                node.env.spawn(serve.instrument(tracing::info_span!("accepted", %from)));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept");

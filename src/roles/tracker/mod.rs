@@ -30,6 +30,7 @@ mod tests;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use node::Node;
+use tracing::Instrument as _;
 
 use crate::{
     protocol::{
@@ -76,7 +77,8 @@ impl Tracker {
         env.spawn(log_writer::run(Arc::clone(&node), appends));
         env.spawn(pulse::run(Arc::clone(&node)));
         for tracker in config.info.trackers.iter().filter(|tracker| tracker.no != config.no) {
-            env.spawn(sync::keep_linked(Arc::clone(&node), tracker.clone()));
+            let span = tracing::info_span!("dialled", tracker = %tracker.no);
+            env.spawn(sync::keep_linked(Arc::clone(&node), tracker.clone()).instrument(span));
         }
         env.spawn(accept::run(Arc::clone(&node), listener));
         Ok(Self { node, address })
