@@ -10,7 +10,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::{
     error::Failure,
     hash::Sha1Hash,
-    ids::{DeviceKey, FileId, GroupId, ManifestId, Nonce, TrackerNo, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, Nonce, TrackerNo, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
     ticket::Signed,
@@ -243,6 +243,14 @@ pub enum Request {
         /// The group.
         group: GroupId,
     },
+    /// Which of these memberships have ended (member); at most `LISTING_PAGE`. A client asks for every ticket it is shown,
+    /// and again for all of them at each tracker it moves to: an end it was not told of is found that way. → `Ended`
+    CheckMembers {
+        /// The group.
+        group: GroupId,
+        /// The memberships that tickets named.
+        memberships: Vec<MembershipId>,
+    },
     /// Asks a device of the same swarm to dial this one, which could not dial it. → `Done`
     AskToDial {
         /// The group.
@@ -381,6 +389,8 @@ pub enum Answer {
     Swarm(Vec<SwarmPeer>),
     /// A member ticket.
     Ticket(Signed),
+    /// Those of the memberships asked for that have ended.
+    Ended(Vec<MembershipId>),
     /// Every listed tracker.
     Trackers(Vec<TrackerStatus>),
 }
@@ -536,12 +546,14 @@ pub enum Notice {
         /// The name it goes by now.
         to: String,
     },
-    /// Somebody's membership ended: whoever serves them in this group stops now.
+    /// Memberships of a user ended: whoever serves by them stops now.
     MembershipEnded {
         /// The group.
         group: GroupId,
         /// Whose.
         user: UserId,
+        /// All of theirs that have ended there, as tickets name them.
+        memberships: Vec<MembershipId>,
     },
     /// Who serves a file that this device takes part in has changed: ask again.
     SwarmChanged {

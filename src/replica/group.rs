@@ -309,6 +309,16 @@ impl Group {
         instance.is_some_and(|instance| matches!(instance.state, State::Member { .. }))
     }
 
+    /// Whether the instance is known to be over.
+    pub(super) fn has_ended(&self, id: &MembershipId) -> bool {
+        self.instances.get(id).is_some_and(|instance| instance.state == State::Ended)
+    }
+
+    /// The user's instances that are known to be over.
+    pub(super) fn ended_memberships(&self, user: &UserId) -> impl Iterator<Item = MembershipId> + '_ {
+        self.by_user.get(user).into_iter().flatten().filter(|id| self.has_ended(id)).copied()
+    }
+
     /// Who would own the group were the owner to leave.
     pub(super) fn heir(&self, leaving: &UserId) -> Option<UserId> {
         self.line.iter().filter_map(|(_, id)| self.instances[id].user()).find(|user| user != leaving)

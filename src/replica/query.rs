@@ -112,6 +112,16 @@ impl Catalog {
         self.groups.get(group).is_some_and(|group| group.is_member(membership, user))
     }
 
+    /// Whether that very membership is known to be over. One that has yet to arrive is not.
+    pub fn has_ended(&self, group: &GroupId, membership: &MembershipId) -> bool {
+        self.groups.get(group).is_some_and(|group| group.has_ended(membership))
+    }
+
+    /// The memberships of a user in a group that are known to be over.
+    pub fn ended_memberships(&self, group: &GroupId, user: &UserId) -> Vec<MembershipId> {
+        self.groups.get(group).map(|group| group.ended_memberships(user).collect()).unwrap_or_default()
+    }
+
     /// Members of a group, the owner included: whom to tell of its swarms.
     pub fn members_of(&self, group: &GroupId) -> impl Iterator<Item = UserId> + '_ {
         self.groups.get(group).into_iter().flat_map(Group::members)

@@ -96,8 +96,9 @@ fn notify(state: &State, user: &UserId, notice: Option<Notice>) {
 
 /// Whoever serves in the group stops serving them, and they stop serving there.
 fn membership_ended(state: &mut State, group: GroupId, user: UserId) {
+    let memberships = state.catalog.ended_memberships(&group, &user);
     for link in state.presence.links_serving(group) {
-        state.clients.notify(link, Notice::MembershipEnded { group, user });
+        state.clients.notify(link, Notice::MembershipEnded { group, user, memberships: memberships.clone() });
     }
     for file in state.presence.files_served(&user, group) {
         state.presence.touch(file);

@@ -16,7 +16,7 @@ use crate::{
         client::{Answer, FileInfo, MemberInfo, Notice, Request, SwarmPeer},
         error::{ErrorCode, Failure},
         ids::{DeviceKey, FileId, GroupId, ManifestId, UserId},
-        limits::{MAX_CLIENT_FRAME, MAX_SWARM_PEERS},
+        limits::{LISTING_PAGE, MAX_CLIENT_FRAME, MAX_SWARM_PEERS},
         name::{FileName, GroupName},
         sync::SyncMessage,
         ticket::{Signed, TICKET_LIFE, Ticket},
@@ -69,6 +69,12 @@ fn look_up(asker: &Asker, state: &State, user: UserId, request: Request) -> Resu
             Ok(Answer::Swarm(peers.take(MAX_SWARM_PEERS).collect()))
         }
         Request::GetTicket { group } => get_ticket(asker, state, user, group),
+        Request::CheckMembers { group, mut memberships } => {
+            permission::member(catalog, &user, &group)?;
+            memberships.truncate(LISTING_PAGE);
+            memberships.retain(|membership| catalog.has_ended(&group, membership));
+            Ok(Answer::Ended(memberships))
+        }
         Request::AskToDial { group, file, device } => ask_to_dial(asker, state, user, (group, file), device),
         Request::ListTrackers => {
             let durable = asker.node.durable().borrow().clone();

@@ -15,6 +15,7 @@ use super::{
     Seams,
     downloads::{Checked, Followed, Opened, Run, Transfer, Waiter},
     ledger::Ledger,
+    members::Standing,
     peer_link::Received,
     peer_server::{ReadPiece, Server},
     peers::Peers,
@@ -24,7 +25,7 @@ use crate::{
     protocol::{
         client::{Notice, SwarmPeer},
         error::Failure,
-        ids::{DeviceKey, FileId, GroupId, UserId},
+        ids::{DeviceKey, FileId, GroupId, MembershipId, UserId},
         piece::PieceIndex,
         ticket::Signed,
     },
@@ -54,6 +55,8 @@ pub(super) enum Input {
     Read { file: FileId, piece: PieceIndex, result: ReadPiece },
     /// Our own ticket for a group is there, or why not.
     Ticket { group: GroupId, result: Result<Signed, Failure> },
+    /// Memberships of a group that peers showed tickets for and that have ended.
+    Ended { group: GroupId, memberships: Vec<MembershipId> },
     /// Who serves a file.
     Swarm { file: FileId, result: Result<Vec<SwarmPeer>, Failure> },
     /// A download's partial file is open, or why not.
@@ -91,8 +94,8 @@ pub(super) struct Hub {
     pub(super) ledger: Ledger,
     /// Our own member tickets, as last fetched; those on their way are `None`.
     pub(super) tickets: BTreeMap<GroupId, Option<Signed>>,
-    /// Users whose membership has ended, and when we heard.
-    pub(super) ended: BTreeMap<(GroupId, UserId), Instant>,
+    /// What is known of the memberships that peers showed tickets for.
+    pub(super) standing: Standing,
     /// Runs of downloads begun so far.
     pub(super) runs: u64,
     tick_at: Instant,
@@ -113,7 +116,7 @@ impl Hub {
             waiters: Vec::new(),
             ledger: Ledger::default(),
             tickets: BTreeMap::new(),
-            ended: BTreeMap::new(),
+            standing: Standing::default(),
             runs: 0,
             tick_at: now + TICK,
             ticks: 0,
@@ -123,6 +126,7 @@ impl Hub {
     /// Runs until the client stops; downloads are recorded on the way out.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
         let mut notices = self.seams.tracker.subscribe();
+        let mut tracker = self.seams.tracker.current();
         let shutdown = self.seams.env.shutdown.clone();
         let mut inputs = Vec::with_capacity(BATCH);
         loop {
@@ -131,6 +135,8 @@ impl Hub {
                 biased;
                 () = shutdown.cancelled() => break,
                 notice = notices.recv() => self.now_do(|hub| hub.notice(notice)),
+                // The tracker link closes with the client only.
+                Ok(()) = tracker.changed() => self.now_do(Self::doubt_members),
                 _ = inbox.recv_many(&mut inputs, BATCH) => {
                     self.now_do(|hub| inputs.drain(..).for_each(|input| hub.take(input)));
                 }
@@ -146,6 +152,7 @@ impl Hub {
         self.due_transfers();
         self.find_due();
         self.flush_haves();
+        self.check_members();
         if self.now >= self.tick_at {
             self.tick_at = self.now + TICK;
             self.tick();
@@ -163,6 +170,7 @@ impl Hub {
             Input::Sent { peer, blocks } => self.sent(peer, &blocks),
             Input::Read { file, piece, result } => self.piece_read(file, piece, result),
             Input::Ticket { group, result } => self.own_ticket(group, result),
+            Input::Ended { group, memberships } => self.memberships_ended(group, memberships),
             Input::Swarm { file, result } => self.swarm(file, result),
             Input::Opened { run, result } => self.opened(run, result),
             Input::Checked { run, piece, outcome } => self.checked(run, piece, outcome),
@@ -180,10 +188,15 @@ impl Hub {
         match notice {
             Ok(Notice::SwarmChanged { file }) => self.find(file),
             Ok(Notice::DialRequested { peer, .. }) => self.dial_requested(&peer),
-            Ok(Notice::MembershipEnded { group, user }) => self.membership_ended(group, user),
+            Ok(Notice::MembershipEnded { group, memberships, .. }) => {
+                self.memberships_ended(group, memberships);
+            }
             Ok(Notice::MemberRemoved { id, .. }) => self.leave_group(id),
             Ok(Notice::SessionEnded) => self.log_out(),
-            Err(broadcast::error::RecvError::Lagged(_)) => self.find_all(),
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                self.find_all();
+                self.doubt_members();
+            }
             // The rest is for the user; and the tracker link closes with the client only.
             Ok(_) | Err(broadcast::error::RecvError::Closed) => {}
         }

@@ -16,6 +16,7 @@ mod fetch;
 mod finding;
 mod hub;
 mod ledger;
+mod members;
 mod peer_link;
 mod peer_server;
 mod peers;

@@ -22,11 +22,11 @@ use crate::{
     protocol::{
         bitfield::Bitfield,
         error::{ErrorCode, Failure},
-        ids::{DeviceKey, FileId, GroupId, UserId},
+        ids::{DeviceKey, FileId, GroupId},
         limits::{MAX_HAVE, MAX_LINK_FILES},
         peer::{PeerMessage, VERSION},
         piece::{Block, PieceIndex, piece_count},
-        ticket::{Signed, TICKET_LIFE, Ticket},
+        ticket::{Signed, Ticket},
     },
     swarm::{PeerId, download, rate::RateMeter},
     transport::link::Link,
@@ -42,9 +42,6 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const UNUSED: Duration = Duration::from_mins(2);
 /// Pieces announced at once, or all there are after [`HAVE_DELAY`].
 const HAVE_BATCH: usize = 16;
-/// How well a ticket's age is known: one issued this shortly after its user's membership ended counts as from before, and a fresh one
-/// is fetched.
-const CLOCK_ERROR: Duration = Duration::from_secs(1);
 /// How long a new piece may wait to be announced.
 const HAVE_DELAY: Duration = Duration::from_millis(50);
 
@@ -80,16 +77,23 @@ pub(super) struct Peer {
     handle: Handle,
     greeted: bool,
     pub(super) files: BTreeMap<FileId, Joined>,
-    shown: BTreeMap<GroupId, Shown>,
+    pub(super) shown: BTreeMap<GroupId, Shown>,
     heard: Instant,
     pinged: Instant,
     used: Instant,
 }
 
 /// A ticket that the peer showed and that was found good.
-struct Shown {
-    signed: Signed,
-    ticket: Ticket,
+pub(super) struct Shown {
+    pub(super) signed: Signed,
+    pub(super) ticket: Ticket,
+}
+
+impl Peer {
+    /// Files this link takes part in, in a group.
+    pub(super) fn files_of(&self, group: GroupId) -> impl Iterator<Item = FileId> + '_ {
+        self.files.iter().filter(move |(_, joined)| joined.group == group).map(|(file, _)| *file)
+    }
 }
 
 /// A file on a link.
@@ -238,10 +242,10 @@ impl Hub {
             return self.expel(id, "it takes part in too many files at once");
         }
         peer.used = self.now;
-        peer.shown.insert(group, Shown { signed, ticket });
         let joined = peer.files.entry(file).or_insert_with(|| Joined::new(group));
         joined.verified = true;
         let asked = joined.asked;
+        self.note_ticket(id, group, signed, ticket);
         if let Some(pieces) = pieces {
             self.they_have(id, file, pieces);
         }
@@ -385,11 +389,7 @@ impl Hub {
     fn they_renew(&mut self, id: PeerId, group: GroupId, signed: Signed) {
         let Some(device) = self.peers.links.get(&id).map(|peer| peer.device) else { return };
         match self.check_ticket(&signed, group, device) {
-            Ok(ticket) => {
-                if let Some(peer) = self.peers.links.get_mut(&id) {
-                    peer.shown.insert(group, Shown { signed, ticket });
-                }
-            }
+            Ok(ticket) => self.note_ticket(id, group, signed, ticket),
             Err(failure) => self.exclude(id, group, &failure),
         }
     }
@@ -398,59 +398,6 @@ impl Hub {
         let refused = self.accept_requests(id, file, blocks);
         if !refused.is_empty() {
             self.send(id, PeerMessage::Reject { file, blocks: refused });
-        }
-    }
-
-    /// Whether `signed` proves that `device` belongs to a member of `group` now.
-    fn check_ticket(&self, signed: &Signed, group: GroupId, device: DeviceKey) -> Result<Ticket, Failure> {
-        let ticket = self.seams.tracker.verify_ticket(signed, group, device)?;
-        let signer_ms = self.seams.tracker.clock_ms(&signed.signer);
-        let age = Duration::from_millis(signer_ms.saturating_sub(ticket.issued_ms));
-        let ended = self.ended.get(&(group, ticket.user));
-        if ended.is_some_and(|ended| self.now.saturating_duration_since(*ended) <= age + CLOCK_ERROR) {
-            return Err(Failure::new(ErrorCode::NotAMember, "That membership has ended."));
-        }
-        Ok(ticket)
-    }
-
-    /// A membership has ended: its user is served in this group no more, from now on.
-    pub(super) fn membership_ended(&mut self, group: GroupId, user: UserId) {
-        // Tickets issued before die by themselves in the end.
-        self.ended.retain(|_, heard| self.now.saturating_duration_since(*heard) < 2 * TICKET_LIFE);
-        self.ended.insert((group, user), self.now);
-        let failure = Failure::new(ErrorCode::NotAMember, "That membership has ended.");
-        let links = self.peers.links.iter();
-        let theirs = links.filter(|(_, peer)| peer.shown.get(&group).is_some_and(|shown| shown.ticket.user == user));
-        let ids: Vec<PeerId> = theirs.map(|(id, _)| *id).collect();
-        for id in ids {
-            self.exclude(id, group, &failure);
-        }
-    }
-
-    /// Tickets die by themselves.
-    pub(super) fn recheck_tickets(&mut self) {
-        let mut expired = Vec::new();
-        for (id, peer) in &self.peers.links {
-            for (group, shown) in &peer.shown {
-                if let Err(failure) = self.check_ticket(&shown.signed, *group, peer.device) {
-                    expired.push((*id, *group, failure));
-                }
-            }
-        }
-        for (id, group, failure) in expired {
-            self.exclude(id, group, &failure);
-        }
-    }
-
-    /// Ends all that a peer takes part in, in a group.
-    fn exclude(&mut self, id: PeerId, group: GroupId, failure: &Failure) {
-        let Some(peer) = self.peers.links.get_mut(&id) else { return };
-        peer.shown.remove(&group);
-        let files: Vec<FileId> =
-            peer.files.iter().filter(|(_, joined)| joined.group == group).map(|(file, _)| *file).collect();
-        for file in files {
-            self.send(id, PeerMessage::Leave { file, reason: Some(failure.clone()) });
-            self.forget_joined(id, file);
         }
     }
 
@@ -472,7 +419,7 @@ impl Hub {
         self.forget_joined(id, file);
     }
 
-    fn forget_joined(&mut self, id: PeerId, file: FileId) {
+    pub(super) fn forget_joined(&mut self, id: PeerId, file: FileId) {
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
         if peer.files.remove(&file).is_some() {
             self.server.uploader.refuse(id, file);

@@ -9,6 +9,7 @@ use super::{
     downloads::Transfer,
     failure,
     hub::{Hub, Input},
+    members::Standing,
     upload::{hash_file, share_manifest},
 };
 use crate::{
@@ -225,6 +226,7 @@ impl Hub {
         self.transfers.clear();
         self.shares.clear();
         self.tickets.clear();
+        self.standing = Standing::default();
         for waiter in self.waiters.drain(..) {
             waiter.give_up(Failure::new(
                 ErrorCode::NotLoggedIn,

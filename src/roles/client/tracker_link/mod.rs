@@ -183,12 +183,6 @@ impl TrackerLink {
         self.shared.trust().verify(signed, group, device, Instant::now(), self.shared.wall_clock.now_ms())
     }
 
-    /// The time by a tracker's clock, in milliseconds since the Unix epoch; by ours while no tracker has spoken of it.
-    pub fn clock_ms(&self, tracker: &DeviceKey) -> u64 {
-        let known = self.shared.trust().clock_ms(Instant::now(), tracker);
-        known.unwrap_or_else(|| self.shared.wall_clock.now_ms())
-    }
-
     /// This device serves a file, or more of it than before. Trackers hear of it within 200 ms.
     pub fn serve(&self, serving: Serving) {
         self.shared.presence().serve(serving);

@@ -248,6 +248,26 @@ async fn a_former_member_is_served_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_nobody_was_told_of_is_found_when_the_ticket_is_shown() {
+    let town = Town::start().await;
+    let ann = town.client("ann").await;
+    let file = ann.upload(&town.write("file", 2 * PIECE)).await;
+    let address = {
+        let bob = town.client("bob").await;
+        sleep(Duration::from_secs(1)).await;
+        peers(&bob, "file").await[0].address.clone()
+    };
+    let block = Block { piece: PieceIndex(0), offset: 0, length: 1024 };
+    let zoe = DeviceSecret::from_seed([66; 32]);
+    town.cast_out_unheard("zoe");
+    let heard = knock(&town, &zoe, &address, file, town.ticket("zoe", zoe.key()), block).await;
+    let left = heard.iter().any(|message| {
+        matches!(message, PeerMessage::Leave { reason: Some(reason), .. } if reason.code == ErrorCode::NotAMember)
+    });
+    assert!(left, "{heard:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_download_is_paused_resumed_and_cancelled() {
     let town = Town::start().await;
     let (ann, bob) = (town.client("ann").await, town.client("bob").await);

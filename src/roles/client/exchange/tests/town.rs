@@ -136,9 +136,14 @@ impl Town {
         let mut state = self.tracker.state();
         state.outcast.insert(user);
         for device in state.devices.values() {
-            let notice = FromTracker::Notice(Notice::MembershipEnded { group: GROUP, user });
-            device.notify(notice);
+            let memberships = vec![MembershipId(user.0)];
+            device.notify(FromTracker::Notice(Notice::MembershipEnded { group: GROUP, user, memberships }));
         }
+    }
+
+    /// Ends a membership without telling anybody.
+    pub(super) fn cast_out_unheard(&self, name: &str) {
+        self.tracker.state().outcast.insert(user(name).user);
     }
 
     /// What the trackers say about a file.
@@ -314,6 +319,10 @@ impl Tracker {
             Request::GetPage { manifest, page, .. } => Ok(Answer::Page(state.manifests[&manifest].1[&page].clone())),
             Request::GetSwarm { file, .. } => Ok(Answer::Swarm(state.swarm(device, file))),
             Request::GetTicket { .. } => Ok(Answer::Ticket(self.ticket(user, device))),
+            Request::CheckMembers { mut memberships, .. } => {
+                memberships.retain(|membership| state.outcast.contains(&UserId(membership.0)));
+                Ok(Answer::Ended(memberships))
+            }
             _ => Ok(Answer::Done),
         }
     }

@@ -1,0 +1,122 @@
+//! Who is a member: tickets checked when they are shown, by their time ever after, and with the tracker in use.
+//!
+//! A ticket proves a membership of up to ten minutes ago. So each one shown is also checked with the tracker, and all of them
+//! again at every tracker this client moves to: an end that happened while no tracker was in touch is found then.
+//! What has ended is remembered by the membership's identity, which no clock and no name can blur.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    hub::{Hub, Input},
+    peers::Shown,
+};
+use crate::{
+    protocol::{
+        client::{Answer, Request},
+        error::{ErrorCode, Failure},
+        ids::{DeviceKey, FileId, GroupId, MembershipId},
+        limits::LISTING_PAGE,
+        peer::PeerMessage,
+        ticket::{Signed, Ticket},
+    },
+    swarm::PeerId,
+};
+
+/// What is known of the memberships that peers showed tickets for.
+#[derive(Default)]
+pub(super) struct Standing {
+    ended: BTreeSet<MembershipId>,
+    /// Shown, and not yet checked with the tracker in use.
+    unchecked: BTreeSet<(GroupId, MembershipId)>,
+}
+
+impl Hub {
+    /// Whether `signed` proves that `device` belongs to a member of `group` now.
+    pub(super) fn check_ticket(&self, signed: &Signed, group: GroupId, device: DeviceKey) -> Result<Ticket, Failure> {
+        let ticket = self.seams.tracker.verify_ticket(signed, group, device)?;
+        if self.standing.ended.contains(&ticket.membership) {
+            return Err(over());
+        }
+        Ok(ticket)
+    }
+
+    /// A good ticket was shown on a link.
+    pub(super) fn note_ticket(&mut self, id: PeerId, group: GroupId, signed: Signed, ticket: Ticket) {
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        self.standing.unchecked.insert((group, ticket.membership));
+        peer.shown.insert(group, Shown { signed, ticket });
+    }
+
+    /// Another tracker is in use, or notices were missed: every ticket shown is checked anew.
+    pub(super) fn doubt_members(&mut self) {
+        let shown = self.peers.links.values().flat_map(|peer| &peer.shown);
+        self.standing.unchecked.extend(shown.map(|(group, shown)| (*group, shown.ticket.membership)));
+    }
+
+    /// Asks the tracker in use about the tickets not yet checked.
+    pub(super) fn check_members(&mut self) {
+        while let Some(&(group, _)) = self.standing.unchecked.first() {
+            let of_group = |(other, _): &&(GroupId, MembershipId)| *other == group;
+            let next: Vec<_> =
+                self.standing.unchecked.iter().take_while(of_group).take(LISTING_PAGE).copied().collect();
+            for asked in &next {
+                self.standing.unchecked.remove(asked);
+            }
+            let memberships = next.into_iter().map(|(_, membership)| membership).collect();
+            self.ask_ended(group, memberships);
+        }
+    }
+
+    fn ask_ended(&self, group: GroupId, memberships: Vec<MembershipId>) {
+        let seams = Arc::clone(&self.seams);
+        self.seams.env.spawn(async move {
+            match seams.tracker.request(Request::CheckMembers { group, memberships }).await.map(|it| it.answer) {
+                Ok(Answer::Ended(memberships)) if !memberships.is_empty() => {
+                    seams.report(Input::Ended { group, memberships }).await;
+                }
+                Ok(_) => {}
+                // The next tracker in use is asked about all of them.
+                Err(failure) => tracing::debug!(?group, %failure, "memberships could not be checked"),
+            }
+        });
+    }
+
+    /// Memberships have ended: their tickets count no more, from now on.
+    pub(super) fn memberships_ended(&mut self, group: GroupId, memberships: Vec<MembershipId>) {
+        self.standing.ended.extend(memberships);
+        self.recheck_tickets_of(Some(group));
+    }
+
+    /// Tickets die by themselves.
+    pub(super) fn recheck_tickets(&mut self) {
+        self.recheck_tickets_of(None);
+    }
+
+    fn recheck_tickets_of(&mut self, only: Option<GroupId>) {
+        let mut refused = Vec::new();
+        for (id, peer) in &self.peers.links {
+            for (group, shown) in peer.shown.iter().filter(|(group, _)| only.is_none_or(|only| only == **group)) {
+                if let Err(failure) = self.check_ticket(&shown.signed, *group, peer.device) {
+                    refused.push((*id, *group, failure));
+                }
+            }
+        }
+        for (id, group, failure) in refused {
+            self.exclude(id, group, &failure);
+        }
+    }
+
+    /// Ends all that a peer takes part in, in a group.
+    pub(super) fn exclude(&mut self, id: PeerId, group: GroupId, failure: &Failure) {
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        peer.shown.remove(&group);
+        for file in peer.files_of(group).collect::<Vec<FileId>>() {
+            self.send(id, PeerMessage::Leave { file, reason: Some(failure.clone()) });
+            self.forget_joined(id, file);
+        }
+    }
+}
+
+fn over() -> Failure {
+    Failure::new(ErrorCode::NotAMember, "That membership has ended.")
+}
