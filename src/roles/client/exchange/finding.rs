@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How soon the trackers are asked again who has a file, at first: who came in between is heard of that way only.
-pub(super) const FIND_SOON: Duration = Duration::from_secs(1);
+pub(super) const FIND_SOON: Duration = Duration::from_millis(100);
 /// How often they are asked in the long run; in between they tell of changes.
 const FIND_EVERY: Duration = Duration::from_secs(15);
 /// How soon to ask again when no tracker answered.
