@@ -42,6 +42,13 @@ pub struct Held<R> {
     expires: Instant,
 }
 
+impl<R> Held<R> {
+    /// A tracker that took the request has the time it needs; where none is reached, nobody waits for longer.
+    fn expires(&self) -> Instant {
+        if self.tries > 0 { self.expires + extra_patience(&self.request) } else { self.expires }
+    }
+}
+
 impl<R> Default for Outbox<R> {
     fn default() -> Self {
         Self { held: BTreeMap::new(), next: 1 }
@@ -51,7 +58,7 @@ impl<R> Default for Outbox<R> {
 impl<R> Outbox<R> {
     /// Holds a request.
     pub fn ask(&mut self, now: Instant, request: Request, nonce: Nonce, reply: R) {
-        let expires = now + PATIENCE + extra_patience(&request);
+        let expires = now + PATIENCE;
         self.held.insert(self.next, Held { request, nonce, reply, tries: 0, sent: None, expires });
         self.next += 1;
     }
@@ -94,7 +101,7 @@ impl<R> Outbox<R> {
 
     /// Takes out what has waited long enough.
     pub fn expired(&mut self, now: Instant) -> Vec<Held<R>> {
-        self.held.extract_if(.., |_, held| held.expires <= now).map(|(_, held)| held).collect()
+        self.held.extract_if(.., |_, held| held.expires() <= now).map(|(_, held)| held).collect()
     }
 
     /// Takes out the requests that `matches`.
@@ -104,7 +111,7 @@ impl<R> Outbox<R> {
 
     /// When the first request expires.
     pub fn deadline(&self) -> Option<Instant> {
-        self.held.values().map(|held| held.expires).min()
+        self.held.values().map(Held::expires).min()
     }
 
     /// When the tracker in use has been silent about a request for too long.
@@ -168,6 +175,7 @@ mod tests {
         let page =
             Request::PutPage { manifest: crate::protocol::ids::ManifestId([0; 32]), page: 0, bytes: vec![0; 400_000] };
         outbox.ask(now, page, [2; 16], "slow");
+        sent(&mut outbox, now);
         assert_eq!(outbox.deadline(), Some(now + PATIENCE));
         let gone: Vec<_> = outbox.expired(now + PATIENCE).into_iter().map(|held| held.reply).collect();
         assert_eq!(gone, ["quick"]);
