@@ -22,7 +22,13 @@ pub struct SystemDisk;
 
 impl Disk for SystemDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(options(mode).open(path)?))
+        let file = options(mode).open(path)?;
+        let kind = file.metadata()?.file_type();
+        if kind.is_file() || kind.is_dir() {
+            return Ok(Arc::new(file));
+        }
+        // A pipe or a device has no size and no content that stays.
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file"))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
