@@ -228,7 +228,14 @@ impl Completer for Assistant {
     type Candidate = String;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> Result<(usize, Vec<String>), ReadlineError> {
-        Ok(complete(&line[..at], &self.surroundings().completions, entries))
+        let (start, mut words) = complete(&line[..at], &self.surroundings().completions, entries);
+        if let [only] = words.as_mut_slice()
+            && !only.ends_with('/')
+            && at == line.len()
+        {
+            only.push(' ');
+        }
+        Ok((start, words))
     }
 }
 
