@@ -1,6 +1,6 @@
 //! Content being downloaded: a partial file beside its destination, and how it becomes the file.
 //!
-//! The order of things, for each piece: hash, then write, then [`Partial::mark`]; only then it is announced. The mark, a
+//! The order of things, for each piece: hash, then write, then `Partial::mark`; only then it is announced. The mark, a
 //! byte behind the content in the same file, outlives the process (kill -9) without an fsync; it does not outlive a
 //! power loss for sure. [`Partial::sync`] makes all pieces written before it durable; the caller records them after it,
 //! and only in this order. On the way back, recorded pieces are trusted while the file is the same, marked but

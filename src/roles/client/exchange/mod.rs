@@ -1,7 +1,7 @@
 //! The data plane of a client: what it shares, what it downloads, and the links to its peers.
 //!
-//! [`Exchange`] is the handle that commands use. Behind it one task, the [`hub`], owns all state and the pure machines
-//! ([`crate::swarm`]); links, disk and hashing run beside it and report to it as [`hub::Input`]s. Nothing is shared but
+//! [`Exchange`] is the handle that commands use. Behind it one task, the `hub`, owns all state and the pure machines
+//! ([`crate::swarm`]); links, disk and hashing run beside it and report to it as `hub::Input`s. Nothing is shared but
 //! the seams, so that there is one place where things happen and one order in which they do.
 //!
 //! ```text

@@ -6,7 +6,7 @@
 //!     ▲ │ Failed, Refused: that tracker waits; the others go on
 //!     └─┘
 //! ```
-//! Searching dials the tracker at the head of the queue, and every [`STAGGER`] one more beside it, until one is linked
+//! Searching dials the tracker at the head of the queue, and every `STAGGER` one more beside it, until one is linked
 //! (after RFC 8305, "happy eyeballs"): a silent tracker costs no more than the stagger. Linked, it rests: the tracker in
 //! use is preferred to any other.
 

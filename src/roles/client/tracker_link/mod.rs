@@ -1,6 +1,6 @@
 //! The tracker in use: one link that fails over by itself, repeats what is unanswered, and lets the client read its own writes.
 //!
-//! [`TrackerLink`] is the handle; behind it one task ([`driver`]) wires three machines to the network: [`failover`] (which
+//! [`TrackerLink`] is the handle; behind it one task (`driver`) wires three machines to the network: [`failover`] (which
 //! tracker, and when), [`outbox`] (what is asked and unanswered), [`silence`] (whether the tracker is still there),
 //! [`presence`] (what this device serves). [`trust`] knows the trackers' keys and clocks.
 
