@@ -194,9 +194,12 @@ impl Asker {
             .ok_or_else(|| Failure::new(ErrorCode::NotLoggedIn, "You are not logged in. Log in with: login <user>"))
     }
 
-    /// Begins a session on this link.
+    /// Begins a session on this link. A request may outlive its link: then nobody would take the seat away again.
     pub(super) fn begin_session(&self, session: super::clients::LoggedIn) {
         let mut state = self.node.state();
+        if state.clients.get(self.link).is_none() {
+            return;
+        }
         state.clients.set_session(self.link, Some(session));
         state.presence.enter(self.device, Home::Here(self.link), session.user);
         notice::tell_renamed(&state, self.link, session.user);

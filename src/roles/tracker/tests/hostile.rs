@@ -7,7 +7,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{client::TestClient, cluster::Cluster};
+use super::{
+    client::{TestClient, password, user},
+    cluster::Cluster,
+};
 use crate::{
     protocol::{
         client::{Presence, Request, ToTracker, VERSION},
@@ -58,6 +61,22 @@ async fn a_client_that_falls_silent_is_no_longer_online() {
     assert_eq!(cluster.online(1), 1);
     cluster.network.silence(1, 101);
     sleep(Duration::from_secs(15)).await;
+    assert_eq!(cluster.online(1), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_outlives_its_link_leaves_nobody_online() {
+    let cluster = Cluster::new(1).await;
+    cluster.client(1, 1).await.register("ann").await;
+    sleep(Duration::from_secs(1)).await;
+    let mut ann = cluster.client(1, 1).await;
+    // The login waits for what this tracker will never hear of, and the client does not wait for the login.
+    ann.seen.insert(Dot { origin: DeviceKey([99; 32]), counter: 1 });
+    let nonce = ann.nonce();
+    ann.send(nonce, Request::Login { user: user("ann"), password: password("secret") }).await;
+    sleep(Duration::from_secs(1)).await;
+    ann.hang_up();
+    sleep(Duration::from_secs(5)).await;
     assert_eq!(cluster.online(1), 0);
 }
 
