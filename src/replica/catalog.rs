@@ -48,6 +48,8 @@ pub(super) enum Done {
     Left { group: GroupId, reason: EndReason, owned: bool },
     /// It began a share.
     Shared(ShareId),
+    /// It set this user's password.
+    PasswordSet(UserId),
 }
 
 impl Catalog {
@@ -106,6 +108,7 @@ impl Catalog {
                 Done::Left { group: *group, reason: *reason, owned: !rests_on.is_empty() }
             }
             ChangeBody::ShareBegun { .. } => Done::Shared(change.request.into()),
+            ChangeBody::CredentialSet { user, .. } => Done::PasswordSet(*user),
             _ => Done::Plain,
         };
         let known = self.requests.entry(change.request).or_insert(done);
@@ -325,6 +328,7 @@ impl Done {
             Self::Plain => (0, [0; 32], false, false),
             Self::Left { group, reason, owned } => (1, group.0, *reason == EndReason::Left, *owned),
             Self::Shared(share) => (2, share.0, false, false),
+            Self::PasswordSet(user) => (3, user.0, false, false),
         };
         if rank(&other) > rank(&self) { other } else { self }
     }

@@ -9,7 +9,7 @@ use crate::{
     protocol::{
         client::{Answer, Password, SessionInfo},
         error::{ErrorCode, Failure},
-        ids::{RequestId, UserId},
+        ids::{DeviceKey, RequestId, UserId},
         name::UserName,
         record::Credential,
         ticket::{SESSION_LIFE, Session, Signed},
@@ -36,10 +36,7 @@ pub(super) fn resume(asker: &Asker, signed: &Signed) -> Result<SessionInfo, Fail
 
 fn open(asker: &Asker, signed: &Signed) -> Result<Session, Failure> {
     let node = &asker.node;
-    let offset_ms =
-        if signed.signer == node.key() { Some(0) } else { node.state().trackers.clock_offset_ms(&signed.signer) };
-    let offset_ms = offset_ms.ok_or_else(|| refused("no tracker known here has signed it"))?;
-    let signer_now_ms = node.now_ms().saturating_add_signed(offset_ms);
+    let signer_now_ms = node.now_ms().saturating_add_signed(clock_offset_ms(asker, &signed.signer)?);
     let session: Session = signed.open(signer_now_ms).map_err(|error| refused(&error.to_string()))?;
     if session.device != asker.device {
         return Err(refused("it is another device's"));
@@ -49,6 +46,25 @@ fn open(asker: &Asker, signed: &Signed) -> Result<Session, Failure> {
         return Err(refused("the password was changed since"));
     }
     Ok(session)
+}
+
+/// How far the clock of a session's signer is ahead. `stale` for an unknown one as long as a listed tracker has yet to be met:
+/// the client keeps its session then, and tries again or elsewhere.
+fn clock_offset_ms(asker: &Asker, signer: &DeviceKey) -> Result<i64, Failure> {
+    let node = &asker.node;
+    if *signer == node.key() {
+        return Ok(0);
+    }
+    let state = node.state();
+    if let Some(offset_ms) = state.trackers.clock_offset_ms(signer) {
+        return Ok(offset_ms);
+    }
+    if state.trackers.all_known() {
+        return Err(refused("no tracker known here has signed it"));
+    }
+    let message = "This tracker has yet to meet the one that signed your session: try again in a moment, or log out and in \
+                   again.";
+    Err(Failure::new(ErrorCode::Stale, message))
 }
 
 fn refused(why: &str) -> Failure {
@@ -90,19 +106,23 @@ pub(super) async fn login(asker: &Asker, name: UserName, password: &Password) ->
     let found = find_account(asker, &name, password).await;
     node.state().throttle.ended(Instant::now(), &name, asker.from, found.is_some());
     let session = found.ok_or_else(bad_credentials)?;
+    let needed = begin(asker, session).ok_or_else(bad_credentials)?;
+    node.until_durable(&needed).await?;
+    Ok((logged_in(asker, session, name), needed))
+}
+
+/// Begins a session, unless the password has changed while it was verified. Returns what that rests on.
+fn begin(asker: &Asker, session: LoggedIn) -> Option<VersionVector> {
     asker.begin_session(session);
-    let needed = {
-        let state = node.state();
-        // The password may have changed while it was verified.
+    let shown = {
+        let state = asker.node.state();
         let is_current = state.catalog.credential(&session.user).is_some_and(|(at, _)| at <= session.credential_at);
         is_current.then(|| state.catalog.vector().clone())
     };
-    let Some(needed) = needed else {
+    if shown.is_none() {
         asker.end_session();
-        return Err(bad_credentials());
-    };
-    node.until_durable(&needed).await?;
-    Ok((logged_in(asker, session, name), needed))
+    }
+    shown
 }
 
 /// Waits until an attempt may be made, or says `too_many_attempts`.
@@ -151,13 +171,16 @@ pub(super) async fn change_password(
     old: &Password,
     new: Password,
 ) -> Result<Shown, Failure> {
-    let user = asker.logged_in()?;
     let node = &asker.node;
-    let known = command::answer(&node.state().catalog, &request).is_some();
-    if !known {
+    let known = command::password_set_by(&node.state().catalog, &request);
+    let (user, credential) = if let Some(user) = known {
+        regain(asker, user, &new).await?;
+        (user, Credential(String::new()))
+    } else {
+        let user = asker.logged_in()?;
         verify_own(asker, user, old).await?;
-    }
-    let credential = if known { Credential(String::new()) } else { node.passwords.hash(new).await? };
+        (user, node.passwords.hash(new).await?)
+    };
     let writer = Writer { link: asker.link, user: Some(user), device: asker.device, seen };
     let (_, needed) = node.write(writer, request, &Command::ChangePassword { credential }).await?;
     node.until_acknowledged(&needed).await?;
@@ -165,6 +188,18 @@ pub(super) async fn change_password(
     let session = session.filter(|session| session.user == user).ok_or_else(|| refused("it ended meanwhile"))?;
     let name = node.state().catalog.user_name(&user).cloned().ok_or_else(|| refused("the account is unknown here"))?;
     Ok((logged_in(asker, session, name), needed))
+}
+
+/// A repeat: this very device has changed the password, and lost the answer with its link. That change has ended the session it
+/// shows; the new password, as long as it counts, opens the next one.
+async fn regain(asker: &Asker, user: UserId, new: &Password) -> Result<(), Failure> {
+    let (passwords, over) = (&asker.node.passwords, || refused("the password was changed since"));
+    let known = asker.node.state().catalog.credential(&user).map(|(at, credential)| (at, credential.clone()));
+    let (credential_at, credential) = known.ok_or_else(over)?;
+    if !passwords.verify(new, Some(credential)).await {
+        return Err(over());
+    }
+    begin(asker, LoggedIn { user, credential_at }).map(|_| ()).ok_or_else(over)
 }
 
 async fn verify_own(asker: &Asker, user: UserId, old: &Password) -> Result<(), Failure> {

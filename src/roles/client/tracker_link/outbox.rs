@@ -109,6 +109,11 @@ impl<R> Outbox<R> {
         self.held.extract_if(.., |_, held| matches(&held.request)).map(|(_, held)| held).collect()
     }
 
+    /// Whether a request that `matches` was sent before and is unanswered.
+    pub fn has_tried(&self, matches: impl Fn(&Request) -> bool) -> bool {
+        self.held.values().any(|held| held.tries > 0 && matches(&held.request))
+    }
+
     /// When the first request expires.
     pub fn deadline(&self) -> Option<Instant> {
         self.held.values().map(Held::expires).min()

@@ -54,7 +54,9 @@ struct Fake {
     secret: Arc<DeviceSecret>,
     heard: Arc<Mutex<Vec<ToTracker>>>,
     silent: Arc<AtomicBool>,
-    refuses_sessions: Arc<AtomicBool>,
+    refuses_sessions: Arc<Mutex<Option<ErrorCode>>>,
+    /// Whether password changes fail.
+    refuses_changes: Arc<AtomicBool>,
     started: Instant,
     stop: CancellationToken,
 }
@@ -68,6 +70,7 @@ impl Fake {
             heard: Arc::default(),
             silent: Arc::default(),
             refuses_sessions: Arc::default(),
+            refuses_changes: Arc::default(),
             started: Instant::now(),
             stop: CancellationToken::new(),
         };
@@ -111,7 +114,10 @@ impl Fake {
         match message {
             ToTracker::Hello { session, .. } => Some(self.hello(session.is_some())),
             ToTracker::Request { seq, request, .. } => {
-                let result = Ok(self.result(device, &request));
+                let fails =
+                    matches!(request, Request::ChangePassword { .. }) && self.refuses_changes.load(Ordering::Relaxed);
+                let refusal = || Failure::new(ErrorCode::NotLoggedIn, "Nobody is logged in.");
+                let result = if fails { Err(refusal()) } else { Ok(self.result(device, &request)) };
                 Some(FromTracker::Answer { seq, seen: VersionVector::default(), stale: false, result })
             }
             ToTracker::Presence(_) => None,
@@ -120,8 +126,8 @@ impl Fake {
     }
 
     fn hello(&self, shown: bool) -> FromTracker {
-        let refused = || Failure::new(ErrorCode::NotLoggedIn, "The session has ended.");
-        let honoured = if self.refuses_sessions.load(Ordering::Relaxed) { Err(refused()) } else { Ok(ann()) };
+        let refusal = *self.refuses_sessions.lock().unwrap();
+        let honoured = refusal.map_or_else(|| Ok(ann()), |code| Err(Failure::new(code, "The session is refused.")));
         let session = shown.then_some(honoured);
         FromTracker::Hello {
             version: VERSION,
@@ -134,7 +140,9 @@ impl Fake {
 
     fn result(&self, device: DeviceKey, request: &Request) -> Answer {
         match request {
-            Request::Login { .. } => Answer::LoggedIn { info: ann(), session: self.seal(device) },
+            Request::Login { .. } | Request::ChangePassword { .. } => {
+                Answer::LoggedIn { info: ann(), session: self.seal(device) }
+            }
             Request::GetTicket { .. } => Answer::Ticket(self.seal(device)),
             _ => Answer::Done,
         }
@@ -364,10 +372,65 @@ async fn a_session_that_is_not_honoured_ends() {
     let mut rig = rig(&net, &[&one, &two]);
     rig.link.request(login()).await.unwrap();
     let (first, second) = rig.in_use([&one, &two]);
-    second.refuses_sessions.store(true, Ordering::Relaxed);
+    *second.refuses_sessions.lock().unwrap() = Some(ErrorCode::NotLoggedIn);
     first.stop.cancel();
     assert_eq!(rig.event().await, Event::TrackerLost { address: first.address.clone() });
     assert_eq!(rig.event().await, Event::Notice(Notice::SessionEnded));
+    assert_eq!(*rig.link.session().borrow(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_a_tracker_cannot_judge_yet_is_kept() {
+    let net = Arc::new(Memory::default());
+    let (one, two) = (Fake::start(&net, 1).await, Fake::start(&net, 2).await);
+    let mut rig = rig(&net, &[&one, &two]);
+    rig.link.request(login()).await.unwrap();
+    let (first, second) = rig.in_use([&one, &two]);
+    *second.refuses_sessions.lock().unwrap() = Some(ErrorCode::Stale);
+    first.stop.cancel();
+    assert_eq!(rig.event().await, Event::TrackerLost { address: first.address.clone() });
+    assert_eq!(rig.event().await, Event::NoTracker);
+    assert_eq!(rig.link.session().borrow().clone(), Some(ann()));
+    *second.refuses_sessions.lock().unwrap() = None;
+    assert_eq!(rig.event().await, Event::TrackerFound { address: second.address.clone() });
+    assert_eq!(rig.link.session().borrow().clone(), Some(ann()));
+}
+
+fn change_password() -> Request {
+    let password = |text: &str| crate::protocol::client::Password(text.to_owned());
+    Request::ChangePassword { old: password("secret"), new: password("better") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_change_in_flight_decides_about_the_session_it_ended() {
+    let net = Arc::new(Memory::default());
+    let (one, two) = (Fake::start(&net, 1).await, Fake::start(&net, 2).await);
+    let mut rig = rig(&net, &[&one, &two]);
+    rig.link.request(login()).await.unwrap();
+    let (first, second) = rig.in_use([&one, &two]);
+    *second.refuses_sessions.lock().unwrap() = Some(ErrorCode::NotLoggedIn);
+    first.silent.store(true, Ordering::Relaxed);
+    let mut session = rig.link.session();
+    session.borrow_and_update();
+    let answered = rig.link.request(change_password()).await.unwrap();
+    assert!(matches!(answered.answer, Answer::LoggedIn { .. }));
+    assert!(!session.has_changed().unwrap(), "nobody is logged out meanwhile");
+    assert_eq!(rig.event().await, Event::TrackerLost { address: first.address.clone() });
+    assert_eq!(rig.event().await, Event::TrackerFound { address: second.address.clone() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_change_that_fails_leaves_no_refused_session() {
+    let net = Arc::new(Memory::default());
+    let (one, two) = (Fake::start(&net, 1).await, Fake::start(&net, 2).await);
+    let rig = rig(&net, &[&one, &two]);
+    rig.link.request(login()).await.unwrap();
+    let (first, second) = rig.in_use([&one, &two]);
+    *second.refuses_sessions.lock().unwrap() = Some(ErrorCode::NotLoggedIn);
+    first.silent.store(true, Ordering::Relaxed);
+    second.refuses_changes.store(true, Ordering::Relaxed);
+    assert_eq!(rig.link.request(change_password()).await.unwrap_err().code, ErrorCode::NotLoggedIn);
+    sleep(Duration::from_millis(10)).await;
     assert_eq!(*rig.link.session().borrow(), None);
 }
 

@@ -6,7 +6,9 @@ use super::{
 };
 use crate::protocol::{
     client::{Answer, Notice, Request},
+    device::DeviceSecret,
     error::ErrorCode,
+    ticket::{Session, Signed},
 };
 
 #[tokio::test(start_paused = true)]
@@ -68,6 +70,50 @@ async fn a_new_password_ends_the_sessions_of_other_devices() {
     assert!(here.dial(&cluster.info, 2).await.unwrap().is_ok());
     let wrong = Request::ChangePassword { old: password("secret"), new: password("x") };
     assert_eq!(here.refused(wrong).await, ErrorCode::BadCredentials);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_change_whose_answer_was_lost_is_answered_elsewhere() {
+    let cluster = Cluster::new(2).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    let (before, nonce) = (ann.session.clone(), ann.nonce());
+    let change = || Request::ChangePassword { old: password("secret"), new: password("better") };
+    assert!(matches!(ann.repeat(nonce, change()).await, Ok(Answer::LoggedIn { .. })));
+    ann.session.clone_from(&before);
+    assert!(ann.dial(&cluster.info, 2).await.unwrap().is_err());
+    assert!(matches!(ann.repeat(nonce, change()).await, Ok(Answer::LoggedIn { .. })));
+    assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+    assert!(ann.dial(&cluster.info, 1).await.unwrap().is_ok(), "the session handed out counts");
+    // Another device has no such request, and an old repeat opens nothing once there is a newer password.
+    let mut thief = cluster.client(2, 2).await;
+    assert_eq!(thief.repeat(nonce, change()).await.unwrap_err().code, ErrorCode::NotLoggedIn);
+    let again = Request::ChangePassword { old: password("better"), new: password("best") };
+    assert!(ann.ask(again).await.is_ok());
+    ann.session = before;
+    ann.dial(&cluster.info, 2).await;
+    assert_eq!(ann.repeat(nonce, change()).await.unwrap_err().code, ErrorCode::NotLoggedIn);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_a_tracker_not_met_yet_is_not_refused_for_good() {
+    let mut cluster = Cluster::new(2).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    cluster.stop(2).await;
+    cluster.lose_disk(2);
+    cluster.network.cut(1, 2);
+    cluster.start(2).await;
+    assert_eq!(ann.dial(&cluster.info, 2).await.unwrap().unwrap_err().code, ErrorCode::Stale);
+    assert_eq!(ann.refused(Request::ListGroups { skip: 0 }).await, ErrorCode::NotLoggedIn);
+    cluster.network.heal(1, 2);
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert!(ann.dial(&cluster.info, 2).await.unwrap().is_ok());
+    // Who has met every listed tracker knows a stranger's signature for what it is.
+    let stranger = DeviceSecret::from_seed([66; 32]);
+    let session: Session = ann.session.take().unwrap().open(0).unwrap();
+    ann.session = Some(Signed::seal(&session, &stranger));
+    assert_eq!(ann.dial(&cluster.info, 2).await.unwrap().unwrap_err().code, ErrorCode::NotLoggedIn);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::Driver;
 use crate::{
     protocol::{
-        client::{Answer, FromTracker, Notice, RenamedKind, SessionInfo},
+        client::{Answer, FromTracker, Notice, RenamedKind, Request, SessionInfo},
         error::{ErrorCode, Failure},
         limits::MAX_ORIGINS,
         name::UserName,
@@ -21,7 +21,10 @@ impl Driver {
     pub(super) fn resume_session(&mut self, honoured: Option<Result<SessionInfo, Failure>>) {
         match honoured {
             None => {}
-            Some(Ok(info)) => self.set_session_info(info),
+            Some(Ok(info)) => {
+                self.in_doubt = false;
+                self.set_session_info(info);
+            }
             Some(Err(failure)) => {
                 tracing::warn!(%failure, "the session is not honoured");
                 self.on_notice(Notice::SessionEnded);
@@ -38,7 +41,7 @@ impl Driver {
     }
 
     pub(super) fn end_session(&mut self) {
-        self.session = None;
+        (self.session, self.in_doubt) = (None, false);
         self.shared.tickets.forget_all();
         self.shared.session.send_if_modified(|current| current.take().is_some());
     }
@@ -79,7 +82,7 @@ impl Driver {
         }
         let Some(held) = self.outbox.answered(seq) else { return };
         if let Ok(Answer::LoggedIn { info, session }) = &result {
-            self.session = Some(session.clone());
+            (self.session, self.in_doubt) = (Some(session.clone()), false);
             self.shared.tickets.forget_all();
             self.set_session_info(info.clone());
             if let Some(live) = &mut self.live {
@@ -88,6 +91,14 @@ impl Driver {
         }
         // An asker that has gone away wants no answer.
         let _ = held.reply.send(result.map(|answer| Answered { answer, stale }));
+        self.settle_doubt();
+    }
+
+    /// The session is over after all, when no password change is left to say otherwise.
+    pub(super) fn settle_doubt(&mut self) {
+        if self.in_doubt && !self.outbox.has_tried(is_password_change) {
+            self.on_notice(Notice::SessionEnded);
+        }
     }
 
     fn see(&self, more: &VersionVector) {
@@ -103,6 +114,10 @@ impl Driver {
     }
 
     fn on_notice(&mut self, notice: Notice) {
+        if notice == Notice::SessionEnded && self.outbox.has_tried(is_password_change) {
+            self.in_doubt = true;
+            return;
+        }
         match &notice {
             Notice::Trackers(vouched) => {
                 if let Some(live) = &self.live {
@@ -134,6 +149,10 @@ impl Driver {
             _ => false,
         });
     }
+}
+
+fn is_password_change(request: &Request) -> bool {
+    matches!(request, Request::ChangePassword { .. })
 }
 
 /// Whether a notice is meant for a person; the others are for the machines.

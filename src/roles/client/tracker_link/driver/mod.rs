@@ -24,7 +24,7 @@ use super::{
 use crate::{
     protocol::{
         client::{Answer, Notice, Presence, Request, ToTracker, VERSION},
-        error::Failure,
+        error::{ErrorCode, Failure},
         ids::DeviceKey,
         ticket::Signed,
         version::VersionVector,
@@ -70,6 +70,8 @@ struct Driver {
     /// The user was told that a tracker, or every one, was lost.
     told_lost: bool,
     last_renamed: Option<Notice>,
+    /// The session was refused while a password change that may be the reason is unanswered: its answer decides.
+    in_doubt: bool,
 }
 
 pub(super) async fn run(env: Environment, setup: LinkSetup, shared: Arc<Shared>, mut asks: mpsc::Receiver<Ask>) {
@@ -111,6 +113,7 @@ impl Driver {
             troubles: vec![None; count],
             told_lost: false,
             last_renamed: None,
+            in_doubt: false,
             env,
             setup,
             shared,
@@ -192,6 +195,12 @@ impl Driver {
         if std::mem::take(&mut greeted.new_key) {
             self.remember(place, greeted.device).await;
         }
+        if let Some(Err(failure)) = &greeted.session
+            && failure.code == ErrorCode::Stale
+        {
+            // It knows the session's signer before long, or another tracker does now.
+            return self.on_dial_failed(place, failure.message.clone());
+        }
         let now = Instant::now();
         self.shared.trust().hear(now, greeted.device, greeted.now_ms, std::mem::take(&mut greeted.trackers));
         self.set_address(&greeted);
@@ -250,6 +259,7 @@ impl Driver {
         for held in self.outbox.expired(now) {
             self.give_up(held);
         }
+        self.settle_doubt();
         self.turn(Turn::Due);
         if self.live.is_some() && self.outbox.answer_deadline().is_some_and(|deadline| deadline <= now) {
             return self.lose("it did not answer in time");
