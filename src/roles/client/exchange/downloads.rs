@@ -15,6 +15,7 @@ use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng as _};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
+    buffers::Buffers,
     failure,
     fetch::open_partial,
     finding::FIND_SOON,
@@ -113,7 +114,7 @@ pub(super) struct Active {
     manifest: Arc<Manifest>,
     pub(super) machine: Download,
     pub(super) partial: Partial,
-    buffers: BTreeMap<PieceIndex, Vec<(u32, Bytes)>>,
+    buffers: Buffers,
     follow: Follow,
     /// Pieces were written that no record names yet.
     unsaved: bool,
@@ -223,7 +224,7 @@ impl Hub {
             manifest: opened.manifest,
             machine: Download::new(transfer.record.manifest.size, opened.have, rng).with_open_limit(open_limit),
             partial: opened.partial,
-            buffers: BTreeMap::new(),
+            buffers: Buffers::default(),
             follow,
             unsaved: false,
             saving: false,
@@ -288,7 +289,7 @@ impl Hub {
             Action::Verify { piece } => self.verify(file, piece),
             Action::Discard { piece } => {
                 if let Some(active) = self.active(file) {
-                    active.buffers.remove(&piece);
+                    active.buffers.take(piece);
                 }
             }
             Action::Ban { peer } => self.ban(file, peer),
@@ -312,7 +313,7 @@ impl Hub {
     pub(super) fn block(&mut self, peer: PeerId, file: FileId, block: Block, bytes: Bytes) {
         let Some(active) = self.active(file) else { return };
         if active.machine.wants(peer, block) {
-            active.buffers.entry(block.piece).or_default().push((block.offset, bytes));
+            active.buffers.keep(block, bytes);
         }
         self.feed(file, Happening::Received { peer, block });
     }
@@ -323,9 +324,7 @@ impl Hub {
         let number = transfer.run;
         let Some(active) = transfer.active.as_mut() else { return };
         let manifest = Arc::clone(&active.manifest);
-        let mut blocks = active.buffers.remove(&piece).unwrap_or_default();
-        blocks.sort_by_key(|(offset, _)| *offset);
-        let parts = blocks.into_iter().map(|(_, bytes)| bytes).collect();
+        let parts = active.buffers.take(piece);
         let partial = active.partial.clone();
         let seams = Arc::clone(&self.seams);
         self.seams.env.spawn(async move {

@@ -10,6 +10,7 @@
 //!                                    └─► Download, Uploader, token buckets
 //! ```
 
+mod buffers;
 mod downloads;
 mod failure;
 mod fetch;
