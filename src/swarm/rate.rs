@@ -44,6 +44,14 @@ impl TokenBucket {
         if self.bytes_per_s == 0 { u64::MAX } else { (self.bytes_per_s / 40).max(1) }
     }
 
+    /// How long until [`TokenBucket::take`] lets something through at once.
+    pub fn wait(&self, now: Instant) -> Duration {
+        if self.bytes_per_s == 0 {
+            return Duration::ZERO;
+        }
+        self.paid_at.map_or(Duration::ZERO, |paid_at| paid_at.saturating_duration_since(now))
+    }
+
     /// Takes `bytes` and says how long to wait before they may be sent.
     pub fn take(&mut self, now: Instant, bytes: u64) -> Duration {
         if self.bytes_per_s == 0 {

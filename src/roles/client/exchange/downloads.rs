@@ -284,8 +284,8 @@ impl Hub {
 
     fn perform(&mut self, file: FileId, action: Action) {
         match action {
-            Action::Request { peer, block } => self.queue_request(peer, file, block),
-            Action::Cancel { peer, block } => self.queue_cancel(peer, file, block),
+            Action::Request { peer, block } => self.requests.request(peer, file, block),
+            Action::Cancel { peer, block } => self.requests.cancel(peer, file, block),
             Action::Verify { piece } => self.verify(file, piece),
             Action::Discard { piece } => {
                 if let Some(active) = self.active(file) {
@@ -311,6 +311,7 @@ impl Hub {
     }
 
     pub(super) fn block(&mut self, peer: PeerId, file: FileId, block: Block, bytes: Bytes) {
+        self.requests.withdraw(peer, file, |held| held == block);
         let Some(active) = self.active(file) else { return };
         if active.machine.wants(peer, block) {
             active.buffers.keep(block, bytes);
@@ -458,6 +459,7 @@ impl Hub {
 
     /// A peer alone sent a bad piece: it is not asked for this file again.
     fn ban(&mut self, file: FileId, peer: PeerId) {
+        self.requests.withdraw(peer, file, |_| true);
         let device = self.peers.links.get(&peer).map(|peer| peer.device);
         if let (Some(device), Some(transfer)) = (device, self.transfers.get_mut(&file)) {
             tracing::warn!(?device, ?file, "a peer sent a bad piece and is not asked again");

@@ -19,6 +19,7 @@ use super::{
     peer_link::Received,
     peer_server::{ReadPiece, Server},
     peers::Peers,
+    requests::Requests,
     shares::{Recheck, Share},
 };
 use crate::{
@@ -90,6 +91,7 @@ pub(super) struct Hub {
     pub(super) shares: BTreeMap<FileId, Share>,
     pub(super) transfers: BTreeMap<FileId, Transfer>,
     pub(super) server: Server,
+    pub(super) requests: Requests,
     pub(super) waiters: Vec<Waiter>,
     pub(super) ledger: Ledger,
     /// Our own member tickets, as last fetched; those on their way are `None`.
@@ -103,7 +105,7 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(seams: Arc<Seams>, upload_limit: TokenBucket) -> Self {
+    pub(super) fn new(seams: Arc<Seams>, upload_limit: TokenBucket, download_limit: TokenBucket) -> Self {
         let now = Instant::now();
         Self {
             seams,
@@ -113,6 +115,7 @@ impl Hub {
             shares: BTreeMap::new(),
             transfers: BTreeMap::new(),
             server: Server::new(upload_limit),
+            requests: Requests::new(download_limit),
             waiters: Vec::new(),
             ledger: Ledger::default(),
             tickets: BTreeMap::new(),
@@ -204,8 +207,8 @@ impl Hub {
 
     fn deadline(&self) -> Instant {
         let transfers = self.transfers.values().filter_map(Transfer::deadline);
-        let serving = self.server.deadline(self.now);
-        transfers.chain(serving).chain(self.haves_due()).fold(self.tick_at, Instant::min)
+        let limited = self.server.deadline(self.now).into_iter().chain(self.requests.deadline(self.now));
+        transfers.chain(limited).chain(self.haves_due()).fold(self.tick_at, Instant::min)
     }
 
     fn tick(&mut self) {

@@ -21,6 +21,7 @@ mod members;
 mod peer_link;
 mod peer_server;
 mod peers;
+mod requests;
 mod shares;
 mod upload;
 mod verify;
@@ -30,14 +31,11 @@ mod tests;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use redb::Database;
-use tokio::{
-    sync::{Semaphore, broadcast, mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use self::hub::{Hub, Input};
 use super::{
@@ -109,7 +107,6 @@ struct Seams {
     inbox: mpsc::Sender<Input>,
     hashes: Semaphore,
     offers: Semaphore,
-    down_limit: Mutex<TokenBucket>,
     max_peers: usize,
     /// Partial files made so far.
     partials: AtomicU64,
@@ -128,11 +125,11 @@ impl Exchange {
             inbox,
             hashes: Semaphore::new(PARALLEL_HASHES),
             offers: Semaphore::new(PARALLEL_OFFERS),
-            down_limit: Mutex::new(TokenBucket::new(setup.download_limit.0)),
             max_peers: setup.max_peers,
             partials: AtomicU64::new(0),
         });
-        let hub = Hub::new(Arc::clone(&seams), TokenBucket::new(setup.upload_limit.0));
+        let [up, down] = [setup.upload_limit, setup.download_limit].map(|rate| TokenBucket::new(rate.0));
+        let hub = Hub::new(Arc::clone(&seams), up, down);
         env.spawn(hub.run(waiting));
         env.spawn(peer_link::accept_all(Arc::clone(&seams), setup.listener));
         Self { seams }
@@ -219,12 +216,11 @@ impl Exchange {
 
     /// `set_limit`
     pub async fn set_limit(&self, direction: Direction, rate: Rate) -> Reply {
-        match direction {
-            Direction::Up => {
-                self.turn(move |hub| hub.set_upload_limit(rate)).await;
-            }
-            Direction::Down => self.seams.set_download_limit(rate),
-        }
+        let set = move |hub: &mut Hub| match direction {
+            Direction::Up => hub.set_upload_limit(rate),
+            Direction::Down => hub.set_download_limit(rate),
+        };
+        self.turn(set).await;
         Reply::Done
     }
 
@@ -264,10 +260,6 @@ impl Seams {
     fn tell(&self, event: Event) {
         // Nobody listening is fine.
         let _ = self.events.send(event);
-    }
-
-    fn set_download_limit(&self, rate: Rate) {
-        self.down_limit.lock().expect("no holder of the bucket panics").set_limit(Instant::now(), rate.0);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -143,20 +143,9 @@ async fn read(seams: Arc<Seams>, peer: PeerId, mut reader: LinkReader, stop: Can
 async fn read_frames(seams: &Seams, peer: PeerId, reader: &mut LinkReader) -> Result<(), LinkError> {
     while let Some(frame) = reader.frame().await? {
         let received = decode(frame)?;
-        if let Received::Block { block, .. } = &received {
-            wait_for_tokens(seams, block.length).await;
-        }
         seams.report(Input::Received { peer, received }).await;
     }
     Ok(())
-}
-
-/// The download limit holds the reader back, and so the peer.
-async fn wait_for_tokens(seams: &Seams, bytes: u32) {
-    let wait = seams.down_limit.lock().expect("no holder of the bucket panics").take(Instant::now(), u64::from(bytes));
-    if !wait.is_zero() {
-        sleep(wait).await;
-    }
 }
 
 fn decode(frame: Frame) -> Result<Received, FrameError> {

@@ -55,8 +55,6 @@ pub(super) enum ReadFailure {
 pub(super) struct Server {
     pub(super) uploader: Uploader,
     limit: TokenBucket,
-    /// A block that waits for the limit.
-    held: Option<(Instant, Upload)>,
     /// Pieces being read, and the blocks that wait for them.
     reading: BTreeMap<(FileId, PieceIndex), Vec<Upload>>,
     kept: BTreeMap<(FileId, PieceIndex), (Instant, Bytes)>,
@@ -71,31 +69,25 @@ enum Place {
 impl Server {
     pub(super) fn new(limit: TokenBucket) -> Self {
         let (reading, kept) = (BTreeMap::new(), BTreeMap::new());
-        Self { uploader: Uploader::new(QUEUE_LIMIT), limit, held: None, reading, kept }
+        Self { uploader: Uploader::new(QUEUE_LIMIT), limit, reading, kept }
     }
 
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let held = self.held.map(|(at, _)| at);
-        // While a block waits for the limit, no other may be chosen.
-        held.or_else(|| self.uploader.deadline(now))
+        let wait = self.limit.wait(now);
+        if wait.is_zero() {
+            return self.uploader.deadline(now);
+        }
+        (self.uploader.waiting() > 0).then(|| now + wait)
     }
 
     /// The next block that may go now.
     fn next(&mut self, now: Instant, copies: impl Fn(FileId, PieceIndex) -> u32) -> Option<Upload> {
-        if let Some((at, upload)) = self.held.take() {
-            if at <= now {
-                return Some(upload);
-            }
-            self.held = Some((at, upload));
+        if !self.limit.wait(now).is_zero() {
             return None;
         }
         let upload = self.uploader.next(now, copies)?;
-        let wait = self.limit.take(now, u64::from(upload.block.length));
-        if wait.is_zero() {
-            return Some(upload);
-        }
-        self.held = Some((now + wait, upload));
-        None
+        self.limit.take(now, u64::from(upload.block.length));
+        Some(upload)
     }
 
     fn keep(&mut self, now: Instant, key: (FileId, PieceIndex), bytes: Bytes) {

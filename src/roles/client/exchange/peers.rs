@@ -54,8 +54,6 @@ pub(super) struct Peers {
     pub(super) dialling: BTreeMap<DeviceKey, String>,
     /// Devices that could not be dialled lately.
     pub(super) unreachable: BTreeMap<DeviceKey, Unreachable>,
-    /// Requests and cancels to be sent together.
-    requests: BTreeMap<PeerId, Vec<PeerMessage>>,
     /// Pieces to be announced.
     haves: BTreeMap<FileId, Vec<PieceIndex>>,
     haves_due: Option<Instant>,
@@ -174,7 +172,7 @@ impl Hub {
             self.peers.by_device.remove(&peer.device);
         }
         self.server.uploader.leave(id);
-        self.peers.requests.remove(&id);
+        self.requests.forget(id);
         for file in peer.files.keys() {
             self.feed(*file, download::Event::PeerLeft { peer: id });
         }
@@ -222,7 +220,10 @@ impl Hub {
                     self.feed(file, Event::Rejected { peer: id, block });
                 }
             }
-            PeerMessage::Choke { file } => self.feed(file, Event::Choked { peer: id }),
+            PeerMessage::Choke { file } => {
+                self.requests.withdraw(id, file, |_| true);
+                self.feed(file, Event::Choked { peer: id });
+            }
             PeerMessage::Unchoke { file } => self.feed(file, Event::Unchoked { peer: id }),
         }
     }
@@ -423,6 +424,7 @@ impl Hub {
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
         if peer.files.remove(&file).is_some() {
             self.server.uploader.refuse(id, file);
+            self.requests.withdraw(id, file, |_| true);
             self.feed(file, download::Event::PeerLeft { peer: id });
         }
     }
@@ -437,32 +439,6 @@ impl Hub {
         if !taken {
             tracing::debug!(peer = id.0, "a peer takes nothing any more");
             self.unlinked(id);
-        }
-    }
-
-    /// Puts a request to the others for this peer.
-    pub(super) fn queue_request(&mut self, id: PeerId, file: FileId, block: Block) {
-        let queued = self.peers.requests.entry(id).or_default();
-        match queued.last_mut() {
-            Some(PeerMessage::Request { file: last, blocks }) if *last == file => blocks.push(block),
-            _ => queued.push(PeerMessage::Request { file, blocks: vec![block] }),
-        }
-    }
-
-    /// Puts a cancel behind the requests for this peer.
-    pub(super) fn queue_cancel(&mut self, id: PeerId, file: FileId, block: Block) {
-        let queued = self.peers.requests.entry(id).or_default();
-        match queued.last_mut() {
-            Some(PeerMessage::Cancel { file: last, blocks }) if *last == file => blocks.push(block),
-            _ => queued.push(PeerMessage::Cancel { file, blocks: vec![block] }),
-        }
-    }
-
-    pub(super) fn send_requests(&mut self) {
-        for (id, messages) in std::mem::take(&mut self.peers.requests) {
-            for message in messages {
-                self.send(id, message);
-            }
         }
     }
 

@@ -179,6 +179,39 @@ async fn limits_hold() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_download_goes_on_at_the_lowest_limits() {
+    let town = Town::start().await;
+    let (ann, bob, cid) = (town.client("ann").await, town.client("bob").await, town.client("cid").await);
+    for (file, size, rate, most_s) in [("small", 3 << 17, 1 << 10, 300), ("large", 10 << 17, 1 << 14, 90)] {
+        ann.upload(&town.write(file, size)).await;
+        bob.fetch(file, size).await;
+        cid.exchange.set_limit(Direction::Down, Rate(rate)).await;
+        let begin = Instant::now();
+        cid.fetch(file, size).await;
+        assert!(begin.elapsed() < Duration::from_secs(most_s), "{:?}", begin.elapsed());
+        cid.exchange.set_limit(Direction::Down, Rate(0)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_lifted_holds_back_nothing_any_more() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    ann.upload(&town.write("file", 4 * PIECE)).await;
+    for (client, direction) in [(&ann, Direction::Up), (&bob, Direction::Down)] {
+        client.exchange.set_limit(direction, Rate(1)).await;
+    }
+    bob.download("file").await;
+    sleep(Duration::from_secs(20)).await;
+    let begin = Instant::now();
+    for (client, direction) in [(&ann, Direction::Up), (&bob, Direction::Down)] {
+        client.exchange.set_limit(direction, Rate(0)).await;
+    }
+    bob.wait().await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_changed_file_is_never_served_and_a_restored_one_is_again() {
     let town = Town::start().await;
     let (mut ann, bob) = (town.client("ann").await, town.client("bob").await);
