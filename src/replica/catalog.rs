@@ -128,14 +128,15 @@ impl Catalog {
             _ => {}
         }
         let after = user.credential().map(|(at, credential)| (at, credential.clone()));
-        let claim = user.claim().cloned();
+        let (claim, changed) = (user.claim().cloned(), user.has_changed_password());
         if before != after {
             for (sign, fact) in [(false, &before), (true, &after)] {
                 if let Some((_, credential)) = fact {
                     self.count(sign, &[b"credential", &id.0, credential.0.as_bytes()]);
                 }
             }
-            if before.is_some() {
+            // A registration may come after a change of its password: sessions may have been opened meanwhile elsewhere.
+            if changed {
                 out.push(Effect::CredentialChanged { user: id });
             }
         }

@@ -48,6 +48,11 @@ impl User {
         self.created.as_ref().map(|created| &created.claim)
     }
 
+    /// Whether a password was set since the registration.
+    pub(super) fn has_changed_password(&self) -> bool {
+        !self.passwords.is_empty()
+    }
+
     /// The credential that counts, with the stamp of the change that set it.
     pub(super) fn credential(&self) -> Option<(Timestamp, &Credential)> {
         let created = self.created.as_ref()?;

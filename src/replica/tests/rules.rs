@@ -348,6 +348,17 @@ fn effects_tell_whom_it_concerns() {
 }
 
 #[test]
+fn a_password_change_that_comes_before_its_registration_is_told_too() {
+    let mut cluster = Cluster::new(3);
+    let ann = cluster.register(0, "ann");
+    cluster.deliver(0, 1, 0, 1);
+    let credential = Credential("new".into());
+    cluster.write(1, ann, &Command::ChangePassword { credential }).unwrap();
+    assert_eq!(cluster.deliver(1, 2, 1, 1), []);
+    assert_eq!(cluster.deliver(0, 2, 0, 1), [Effect::CredentialChanged { user: ann }]);
+}
+
+#[test]
 fn an_owner_by_succession_who_came_back_may_accept() {
     let (mut cluster, [ann, bob, cat, dan], id) = settled();
     cluster.write(0, ann, &leave("g")).unwrap();
