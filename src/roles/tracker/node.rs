@@ -53,6 +53,9 @@ use crate::{
 /// Longest wait for a tracker in touch to confirm; its link calls it out of touch before.
 const CONFIRM_WITHIN: Duration = Duration::from_millis(1500);
 
+/// Pause between two warnings of one kind, which every change may cause.
+const WARNING_PAUSE: Duration = Duration::from_mins(1);
+
 /// Everything the tasks of a tracker share.
 pub(super) struct Node {
     pub(super) env: Environment,
@@ -78,6 +81,7 @@ pub(super) struct State {
     pub(super) trackers: Trackers,
     pub(super) throttle: Throttle,
     clock: HybridClock,
+    clock_warning: Seldom,
     /// Highest counter of this origin that another tracker knows: above the log's only when the disk was set back.
     own_known: u64,
 }
@@ -111,6 +115,7 @@ impl Node {
             trackers: Trackers::new(&config.info, config.no, &opened.known),
             throttle: Throttle::default(),
             clock,
+            clock_warning: Seldom::default(),
             own_known: 0,
         };
         let (appends, receiver) = mpsc::channel(QUEUE);
@@ -246,12 +251,17 @@ impl Node {
         if changes.is_empty() {
             return Ok(0);
         }
-        let mut effects = Vec::new();
+        let (mut effects, mut ahead) = (Vec::new(), None);
         for change in &changes {
             if let Observed::Clamped { lead_ms } = state.clock.observe(change.at, now_ms) {
-                tracing::warn!(origin = %change.dot.origin, lead_ms, "a change is stamped ahead of this machine's clock");
+                ahead = ahead.max(Some((lead_ms, change.dot.origin)));
             }
             effects.extend(state.catalog.apply(change));
+        }
+        if let Some((lead_ms, origin)) = ahead
+            && state.clock_warning.is_due(Instant::now())
+        {
+            tracing::warn!(%origin, lead_ms, "changes are stamped ahead of this machine's clock: set the clocks of the trackers");
         }
         let count = changes.len();
         permit.send(Append { changes, effects });
@@ -301,6 +311,20 @@ impl Node {
         };
         let _ = timeout(CONFIRM_WITHIN, confirmed).await;
         Ok(())
+    }
+}
+
+/// Lets one warning through a [`WARNING_PAUSE`].
+#[derive(Debug, Default)]
+struct Seldom(Option<Instant>);
+
+impl Seldom {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.0.is_none_or(|last| now.saturating_duration_since(last) >= WARNING_PAUSE);
+        if is_due {
+            self.0 = Some(now);
+        }
+        is_due
     }
 }
 
@@ -366,4 +390,17 @@ fn cannot_open(config: &TrackerConfig, error: &dyn std::fmt::Display) -> Failure
         config.data_dir.display()
     );
     Failure::new(ErrorCode::Io, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_given_once_a_pause() {
+        let (mut seldom, now) = (Seldom::default(), Instant::now());
+        assert!(seldom.is_due(now));
+        assert!(!seldom.is_due(now + WARNING_PAUSE / 2));
+        assert!(seldom.is_due(now + WARNING_PAUSE));
+    }
 }
