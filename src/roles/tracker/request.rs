@@ -51,8 +51,14 @@ pub(super) async fn answer(asker: &Asker, nonce: Nonce, seen: &VersionVector, re
     };
     match outcome {
         Ok((answer, shows)) => Answered { seen: shows, stale: !caught_up && !is_write, result: Ok(answer) },
-        Err(failure) => Answered { stale: !caught_up, ..Answered::failed(failure) },
+        Err(failure) => Answered { stale: !caught_up, ..Answered::failed(refusal(asker, failure).await) },
     }
+}
+
+/// A refusal tells of what is known here (that a name is taken), as an answer does: not before that is durable.
+async fn refusal(asker: &Asker, failure: Failure) -> Failure {
+    let known = asker.node.state().catalog.vector().clone();
+    asker.node.until_durable(&known).await.err().unwrap_or(failure)
 }
 
 async fn account(
