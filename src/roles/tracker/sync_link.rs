@@ -35,6 +35,8 @@ use crate::{
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Something is said at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Bytes queued for one link beyond which messages wait; a link that cannot keep up is ended when too many do.
+const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
 /// Messages about presence and dials that wait for one link at most.
 const MAX_OUTGOING: usize = 4096;
 
@@ -216,7 +218,7 @@ impl<'a> SyncTask<'a> {
                     let own = self.durable.borrow_and_update().clone();
                     self.handle(Event::Advanced(own)).await
                 }
-                Some(message) = self.queue.recv() => {
+                Some(message) = self.queue.recv(), if self.writer.queued_bytes() < MAX_QUEUED_BYTES => {
                     self.say(&message);
                     Ok(())
                 }
@@ -351,7 +353,10 @@ impl<'a> SyncTask<'a> {
         let missing = missing_pages(self.node, &changes).await?;
         let received = {
             let state = self.node.state();
-            // This link's tracker is listed and proved its key: it vouches for the origins it passes on.
+            // Every origin is let in: an origin is a device key, and the logs hold those of trackers that have lost their disk
+            // or were taken off the list, which nobody can know any more. What keeps strangers out is the link: changes enter
+            // a log only where a client writes or from a tracker that is listed and has proved its key, so each origin was a
+            // listed tracker when its first change was passed on. The inbox bounds how many there may be.
             self.inbox.receive(
                 state.catalog.vector(),
                 changes,
