@@ -13,7 +13,7 @@ pub(super) fn content(error: &ContentError, destination: &Path) -> Failure {
     let (code, message) = match error {
         ContentError::DestinationExists => (
             ErrorCode::DestinationExists,
-            format!("{path} exists already. Choose another destination, or move it away and resume_download."),
+            format!("{path} exists already. Move it away and resume_download, or download to another destination."),
         ),
         ContentError::NoFolder => (
             ErrorCode::Io,

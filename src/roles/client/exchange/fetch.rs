@@ -66,6 +66,8 @@ pub(super) async fn begin(
     swarm: Vec<SwarmPeer>,
 ) -> Result<(), Failure> {
     let (disk, database) = (Arc::clone(&exchange.seams.env.disk), Arc::clone(&exchange.seams.database));
+    let file = record.file;
+    exchange.try_turn(move |hub| hub.check_startable(file)).await?;
     let make = move || {
         downloads::put(&database, &record, &manifest).map_err(|error| failure::database(&error))?;
         let made = Partial::create(&*disk, &record.partial, record.manifest.size)
@@ -211,7 +213,7 @@ impl Seams {
             return Err(Failure::new(ErrorCode::EmptyPath, "The destination is empty. Give a folder or a file path."));
         }
         let (disk, to, name) = (Arc::clone(&self.env.disk), to.to_owned(), name.clone());
-        let check = move || resolve(&*disk, &to, &name).map_err(|error| failure::content(&error, &to));
+        let check = move || resolve(&*disk, &to, &name);
         self.env.offload(check).await
     }
 
@@ -246,23 +248,28 @@ impl Seams {
     }
 }
 
-fn resolve(disk: &dyn Disk, to: &Path, name: &FileName) -> Result<PathBuf, ContentError> {
+fn resolve(disk: &dyn Disk, to: &Path, name: &FileName) -> Result<PathBuf, Failure> {
     let ends_as_folder = to.as_os_str().as_encoded_bytes().last() == Some(&b'/');
     let is_folder = |path: &Path| disk.stat(path).is_ok_and(|it| it.is_dir);
+    let missing = || failure::content(&ContentError::NoFolder, to);
     if ends_as_folder && !is_folder(to) {
-        return Err(ContentError::NoFolder);
+        return Err(missing());
     }
     let path = if is_folder(to) { to.join(name.as_str()) } else { to.to_owned() };
-    let file_name = path.file_name().ok_or(ContentError::NoFolder)?.to_owned();
+    let file_name = path.file_name().ok_or_else(missing)?.to_owned();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     if !is_folder(folder) {
-        return Err(ContentError::NoFolder);
+        return Err(missing());
     }
-    let path = disk.absolute(folder)?.join(file_name);
+    let failed = |error: io::Error| failure::content(&error.into(), &path);
+    let path = disk.absolute(folder).map_err(failed)?.join(file_name);
     match disk.stat(&path) {
-        Ok(_) => Err(ContentError::DestinationExists),
+        Ok(_) => {
+            let message = format!("{} exists already. Choose another destination, or move it away.", path.display());
+            Err(Failure::new(ErrorCode::DestinationExists, message))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(failure::content(&error.into(), &path)),
     }
 }
 
@@ -276,8 +283,12 @@ impl Hub {
         if matches!(transfer.state(), DownloadState::Complete | DownloadState::Failed) {
             return Ok(());
         }
-        let path = transfer.record.destination.display();
-        let message = format!("{} is being downloaded to {path} already. See show_downloads.", transfer.record.name);
+        let (name, path) = (&transfer.record.name, transfer.record.destination.display());
+        let message = if transfer.state() == DownloadState::Paused {
+            format!("The download of {name} to {path} is paused. Use resume_download or cancel_download.")
+        } else {
+            format!("{name} is being downloaded to {path} already. See show_downloads.")
+        };
         Err(Failure::new(ErrorCode::AlreadyDownloading, message))
     }
 
