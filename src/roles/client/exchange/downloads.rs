@@ -453,6 +453,7 @@ impl Hub {
         self.record_share(run.file);
         self.record_download(run.file);
         self.announce_share(run.file);
+        self.part_seeders(run.file);
         self.acknowledge(run.file);
         self.tell_ended(run.file);
     }

@@ -75,11 +75,24 @@ impl Hub {
                 return;
             }
         };
-        transfer.candidates = peers.into_iter().map(|peer| (peer.device, peer)).collect();
+        let fresh = peers.into_iter().map(|peer| (peer.device, peer)).collect();
+        let before = std::mem::replace(&mut transfer.candidates, fresh);
+        for device in transfer.candidates.keys().filter(|device| !before.contains_key(device)) {
+            // Who has come (back) may be dialled, whatever was tried while it was away.
+            self.peers.unreachable.remove(device);
+        }
         let wanted = transfer.candidates.values().filter(|peer| !transfer.banned.contains(&peer.device));
         let wanted: Vec<SwarmPeer> = wanted.cloned().collect();
         for peer in wanted {
             self.reach(file, &peer);
+        }
+    }
+
+    /// A peer that had a part in a download is lost: it may be back soon.
+    pub(super) fn find_again(&mut self, file: FileId) {
+        let soon = self.now + FIND_AGAIN;
+        if let Some(at) = self.transfers.get_mut(&file).and_then(|transfer| transfer.find_at.as_mut()) {
+            *at = soon.min(*at);
         }
     }
 

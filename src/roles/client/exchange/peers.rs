@@ -154,7 +154,7 @@ impl Hub {
     /// Whether a new link may stand: gives up one that it replaces.
     fn make_way(&mut self, device: DeviceKey, preferred: bool, dialled: bool) -> bool {
         let Some(old) = self.peers.by_device.get(&device).copied() else {
-            return self.peers.links.len() < 2 * self.seams.max_peers;
+            return self.peers.links.len() < 2 * self.seams.max_peers || self.drop_stranger();
         };
         let Some(peer) = self.peers.links.get(&old) else { return true };
         let is_doubtful = self.now.saturating_duration_since(peer.heard) > DOUBT;
@@ -165,6 +165,15 @@ impl Hub {
         false
     }
 
+    /// Gives up the link that has been of no use for longest among those that dialled us and never showed a ticket, so that who
+    /// is no member cannot keep members out.
+    fn drop_stranger(&mut self) -> bool {
+        let strangers = self.peers.links.iter().filter(|(_, peer)| peer.shown.is_empty() && !peer.dialled);
+        let Some(id) = strangers.min_by_key(|(id, peer)| (peer.used, **id)).map(|(id, _)| *id) else { return false };
+        self.unlinked(id);
+        true
+    }
+
     /// A link has ended, or is given up.
     pub(super) fn unlinked(&mut self, id: PeerId) {
         let Some(peer) = self.peers.links.remove(&id) else { return };
@@ -173,8 +182,11 @@ impl Hub {
         }
         self.server.uploader.leave(id);
         self.requests.forget(id);
-        for file in peer.files.keys() {
+        for (file, joined) in &peer.files {
             self.feed(*file, download::Event::PeerLeft { peer: id });
+            if joined.pieces.is_some() {
+                self.find_again(*file);
+            }
         }
     }
 
@@ -232,15 +244,17 @@ impl Hub {
         let Some(device) = self.peers.links.get(&id).map(|peer| peer.device) else { return };
         let ticket = match self.check_ticket(&signed, group, device) {
             Ok(ticket) => ticket,
-            Err(failure) => return self.send(id, PeerMessage::Leave { file, reason: Some(failure) }),
+            Err(failure) => return self.part(id, file, Some(&failure)),
         };
         if self.local_group(file) != Some(group) {
             let reason = Failure::new(ErrorCode::NoSuchFile, "This device does not serve that file now.");
-            return self.send(id, PeerMessage::Leave { file, reason: Some(reason) });
+            return self.part(id, file, Some(&reason));
         }
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
         if !peer.files.contains_key(&file) && peer.files.len() >= MAX_LINK_FILES {
-            return self.expel(id, "it takes part in too many files at once");
+            // It asks again when it looks next for who has the file.
+            let reason = Failure::new(ErrorCode::TooManyAttempts, "Too many files on one link. Ask again later.");
+            return self.part(id, file, Some(&reason));
         }
         peer.used = self.now;
         let joined = peer.files.entry(file).or_insert_with(|| Joined::new(group));
@@ -379,7 +393,8 @@ impl Hub {
     fn they_leave(&mut self, id: PeerId, file: FileId, reason: Option<Failure>) {
         if let Some(failure) = reason.filter(|failure| failure.code == ErrorCode::NotAMember) {
             tracing::debug!(peer = id.0, %failure, "a peer refused our ticket");
-            if let Some(group) = self.local_group(file) {
+            let joined = self.peers.links.get(&id).and_then(|peer| peer.files.get(&file));
+            if let Some(group) = joined.filter(|joined| joined.asked).map(|joined| joined.group) {
                 self.tickets.remove(&group);
                 self.seams.tracker.forget_ticket(group);
             }
@@ -411,6 +426,19 @@ impl Hub {
         }
         for (id, block) in self.server.uploader.withdraw(file) {
             self.send(id, PeerMessage::Reject { file, blocks: vec![block] });
+        }
+    }
+
+    /// The file is whole here: leaves it on the links to those who have it whole too. They are not told of new pieces, and would
+    /// take this device for a leecher as long as the link stands.
+    pub(super) fn part_seeders(&mut self, file: FileId) {
+        let is_seeder = |peer: &Peer| {
+            let joined = peer.files.get(&file);
+            joined.and_then(|joined| joined.pieces.as_ref()).is_some_and(Bitfield::is_full)
+        };
+        let seeders = self.peers.links.iter().filter(|(_, peer)| is_seeder(peer));
+        for id in seeders.map(|(id, _)| *id).collect::<Vec<PeerId>>() {
+            self.part(id, file, None);
         }
     }
 

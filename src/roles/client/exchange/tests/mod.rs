@@ -6,7 +6,7 @@ mod town;
 
 use std::{path::Path, time::Duration};
 
-use stranger::{Vice, knock, seed_badly};
+use stranger::{Vice, knock, linger, rejoin, seed_badly};
 use tokio::time::{Instant, sleep};
 use town::{Client, Town, content, group, name};
 
@@ -281,6 +281,74 @@ async fn a_former_member_is_served_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_seeder_that_comes_back_is_dialled_at_once() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    ann.upload(&town.write("file", 16 * PIECE)).await;
+    ann.exchange.set_limit(Direction::Up, Rate(MIB)).await;
+    bob.download("file").await;
+    sleep(Duration::from_secs(2)).await;
+    ann.stop().await;
+    // Long enough for failed dials, whose pauses grow.
+    sleep(Duration::from_mins(3)).await;
+    let have = bob.rows().await[0].have;
+    let _ann = town.client("ann").await;
+    let begin = Instant::now();
+    bob.wait().await.unwrap();
+    assert!(have > 0 && begin.elapsed() < Duration::from_secs(5), "{have} {:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_files_go_over_one_link() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    let begin = Instant::now();
+    for index in 0..300 {
+        let file = format!("file {index}");
+        ann.upload(&town.write(&file, 1 + index)).await;
+        bob.fetch(&file, 1 + index).await;
+    }
+    assert!(begin.elapsed() < Duration::from_secs(90), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_shows_no_ticket_keeps_no_member_out() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    ann.upload(&town.write("file", PIECE)).await;
+    sleep(Duration::from_secs(1)).await;
+    let address = peers(&bob, "file").await[0].address.clone();
+    let mut strangers = Vec::new();
+    for index in 0..110 {
+        strangers.push(linger(&town, &DeviceSecret::from_seed([index; 32]), &address).await);
+    }
+    sleep(Duration::from_secs(1)).await;
+    let begin = Instant::now();
+    bob.fetch("file", PIECE).await;
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_refused_for_its_ticket_may_be_repeated_with_a_good_one() {
+    let town = Town::start().await;
+    let ann = town.client("ann").await;
+    let size = 4 * PIECE;
+    let file = ann.upload(&town.write("file", size)).await;
+    ann.exchange.set_limit(Direction::Up, Rate(MIB)).await;
+    let bob = town.client("bob").await;
+    bob.download("file").await;
+    sleep(Duration::from_secs(1)).await;
+    let address = peers(&ann, "file").await[0].address.clone();
+    let eve = DeviceSecret::from_seed([66; 32]);
+    let bad = town.ticket("bob", DeviceSecret::from_seed([67; 32]).key());
+    let good = town.ticket("eve", eve.key());
+    town.announce("eve", eve.key(), "nowhere:1", file);
+    let heard = rejoin(&town, &eve, &address, file, [good.clone(), bad, good]).await;
+    let joins = heard.iter().filter(|it| matches!(it, PeerMessage::Join { pieces: Some(_), .. })).count();
+    assert_eq!(joins, 2, "{heard:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_end_that_nobody_was_told_of_is_found_when_the_ticket_is_shown() {
     let town = Town::start().await;
     let ann = town.client("ann").await;
@@ -333,6 +401,10 @@ async fn destinations_are_checked_and_never_overwritten() {
     let taken = bob.folder.join("taken");
     std::fs::write(&taken, b"mine").unwrap();
     assert_eq!(refused(&taken).await, ErrorCode::DestinationExists);
+    std::fs::write(bob.folder.join("file"), b"mine").unwrap();
+    let named = bob.exchange.download_file(group(), name("file"), &bob.folder).await.unwrap_err();
+    assert!(named.message.starts_with(&*bob.folder.join("file").to_string_lossy()), "{named}");
+    std::fs::remove_file(bob.folder.join("file")).unwrap();
     assert_eq!(refused(Path::new("")).await, ErrorCode::EmptyPath);
     assert_eq!(refused(&bob.folder.join("missing/file")).await, ErrorCode::Io);
     let gone = bob.exchange.download_file(group(), name("nothing"), &bob.folder).await.unwrap_err();

@@ -17,7 +17,7 @@ use crate::{
     },
     transport::{
         Listener, Transport,
-        link::{Link, accept, dial},
+        link::{Link, LinkReader, LinkWriter, accept, dial},
         tls::{Identity, Protocol},
     },
 };
@@ -100,6 +100,41 @@ pub(super) async fn knock(
             writer.send(&PeerMessage::Request { file, blocks: vec![block] }).await.unwrap();
         }
         heard.push(message);
+    }
+    heard
+}
+
+/// Dials a client and says hello, and nothing more.
+pub(super) async fn linger(town: &Town, secret: &DeviceSecret, address: &str) -> (LinkReader, LinkWriter) {
+    let link = dial(&*town.net, &Identity::new(secret), address, Protocol::Peer, None).await.unwrap();
+    let (reader, mut writer) = link.split();
+    writer.send(&PeerMessage::Hello { version: VERSION }).await.unwrap();
+    (reader, writer)
+}
+
+/// Joins a file with one ticket after the other; returns what is said.
+pub(super) async fn rejoin(
+    town: &Town,
+    secret: &DeviceSecret,
+    address: &str,
+    file: FileId,
+    tickets: [Signed; 3],
+) -> Vec<PeerMessage> {
+    let link = dial(&*town.net, &Identity::new(secret), address, Protocol::Peer, None).await.unwrap();
+    let (mut reader, mut writer) = link.split();
+    writer.queue(&PeerMessage::Hello { version: VERSION });
+    for ticket in tickets {
+        let pieces = Some(Bitfield::empty(town.file(file).piece_count()));
+        writer.queue(&PeerMessage::Join { group: GROUP, file, ticket, pieces });
+    }
+    writer.flush().await.unwrap();
+    let mut heard = Vec::new();
+    let patience = std::time::Duration::from_secs(5);
+    while let Ok(Ok(Some(frame))) = tokio::time::timeout(patience, reader.frame()).await {
+        if frame.kind != MESSAGE {
+            break;
+        }
+        heard.push(read_message(&frame).unwrap());
     }
     heard
 }
