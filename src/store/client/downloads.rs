@@ -1,6 +1,6 @@
 //! Table of downloads: what was started and how far it is, so that nothing verified is fetched again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ pub fn list(database: &Database) -> TableResult<Vec<DownloadRecord>> {
     let table = database.begin_read()?.open_table(DOWNLOADS)?;
     let mut records: Vec<DownloadRecord> = Vec::new();
     for entry in table.iter()? {
-        records.extend(rmp_serde::from_slice::<DownloadRecord>(entry?.1.value()));
+        records.extend(decode(entry?.1.value()));
     }
     records.sort_by_key(|record| record.started_ms);
     Ok(records)
@@ -96,11 +96,22 @@ pub fn update(database: &Database, record: &DownloadRecord) -> TableResult<()> {
     Ok(transaction.commit()?)
 }
 
-/// Records pieces that an fsync has made durable.
-pub fn record_durable(database: &Database, file: &FileId, pieces: &Bitfield) -> TableResult<()> {
+/// Records pieces of the partial file at `partial` that an fsync has made durable. Without effect when the download is gone, or
+/// another has begun, with another partial file: its pieces are not these.
+pub fn record_durable(database: &Database, file: &FileId, partial: &Path, pieces: &Bitfield) -> TableResult<()> {
     let transaction = database.begin_write()?;
-    let bytes = rmp_serde::to_vec(pieces).expect("a bitfield holds only plain values");
-    transaction.open_table(DURABLE)?.insert(&file.0, bytes.as_slice())?;
+    let kept = transaction.open_table(DOWNLOADS)?.get(&file.0)?.and_then(|bytes| decode(bytes.value()));
+    if kept.is_some_and(|record| record.partial == partial) {
+        let bytes = rmp_serde::to_vec(pieces).expect("a bitfield holds only plain values");
+        transaction.open_table(DURABLE)?.insert(&file.0, bytes.as_slice())?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// Forgets which pieces are durable: what is marked in the partial file is to be read again.
+pub fn doubt(database: &Database, file: &FileId) -> TableResult<()> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(DURABLE)?.remove(&file.0)?;
     Ok(transaction.commit()?)
 }
 
@@ -128,6 +139,59 @@ pub(super) fn is_kept(transaction: &WriteTransaction, file: &FileId) -> TableRes
     Ok(transaction.open_table(DOWNLOADS)?.get(&file.0)?.is_some())
 }
 
+fn decode(bytes: &[u8]) -> Option<DownloadRecord> {
+    rmp_serde::from_slice(bytes).ok()
+}
+
 fn encode(record: &DownloadRecord) -> Vec<u8> {
     rmp_serde::to_vec_named(record).expect("a record holds only plain values")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        protocol::{hash::PieceHash, piece::PieceIndex},
+        store::{client::shares, database::open_database, disk::SystemDisk},
+    };
+
+    #[test]
+    fn what_an_earlier_download_saves_late_does_not_count_for_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = open_database(&SystemDisk, &folder.path().join("library")).unwrap();
+        shares::list(&database).unwrap();
+        list(&database).unwrap();
+        let hash = PieceHash::of(PieceIndex(0), 1, [&b"abc"[..]]);
+        let name = FileName::parse("file").unwrap();
+        let (header, pages) = ManifestHeader::describe(name.clone(), 3, hash.sha1, &[hash]);
+        let manifest = Manifest::assemble(header.clone(), &pages).unwrap();
+        let group = GroupId([1; 32]);
+        let file = FileId::of(&group, &header.id());
+        let record = |partial: &str| DownloadRecord {
+            user: UserId([2; 32]),
+            group,
+            group_name: GroupName::parse("team").unwrap(),
+            file,
+            name: name.clone(),
+            destination: "file".into(),
+            partial: partial.into(),
+            replaces: None,
+            made: None,
+            manifest: header.clone(),
+            started_ms: 0,
+            progress: Progress::Downloading,
+        };
+        let save = |partial: &str| record_durable(&database, &file, Path::new(partial), &Bitfield::full(1)).unwrap();
+        let is_durable = || durable(&database, &file, 1).unwrap().is_full();
+        put(&database, &record("first"), &manifest).unwrap();
+        remove(&database, &file).unwrap();
+        save("first");
+        put(&database, &record("second"), &manifest).unwrap();
+        save("first");
+        assert!(!is_durable());
+        save("second");
+        assert!(is_durable());
+        doubt(&database, &file).unwrap();
+        assert!(!is_durable());
+    }
 }

@@ -107,6 +107,8 @@ pub(super) struct Transfer {
     pub(super) began: Instant,
     /// Its end was told to somebody who waited, or happened in an earlier session.
     told: bool,
+    /// What rests of it is not what it was: every piece is read again before it counts as there.
+    doubted: bool,
 }
 
 /// A download that goes on.
@@ -150,6 +152,7 @@ impl Transfer {
             waits: None,
             began: now,
             told,
+            doubted: false,
         }
     }
 
@@ -250,12 +253,12 @@ impl Hub {
         transfer.run = number;
         transfer.record.progress = Progress::Downloading;
         transfer.told = false;
-        let record = transfer.record.clone();
+        let (record, doubted) = (transfer.record.clone(), transfer.doubted);
         let copy = self.shares.get(&file).map(|share| share.record.path.clone());
         let seams = Arc::clone(&self.seams);
         self.seams.env.spawn(async move {
             let (disk, database) = (Arc::clone(&seams.env.disk), Arc::clone(&seams.database));
-            let open = move || open_partial(&*disk, &database, &record, copy.as_deref());
+            let open = move || open_partial(&*disk, &database, &record, copy.as_deref(), doubted);
             let result = seams.env.offload(open).await;
             seams.report(Input::Opened { run: Run { file, number }, result }).await;
         });
@@ -367,13 +370,18 @@ impl Hub {
             return self.follow(file);
         }
         let Some(hash) = active.follow.hash.take_if(|_| !active.placing) else { return };
-        active.placing = true;
+        (active.placing, active.unsaved) = (true, false);
         if hash.finish() == expected {
             self.give_name(Run { file, number });
-        } else {
+        } else if std::mem::replace(&mut transfer.doubted, true) {
             let message = "Every piece is what the manifest says, but the whole is not what its SHA-1 says: whoever \
                            shared it described it wrongly. Ask them to share it again.";
             self.fail(file, Failure::new(ErrorCode::Integrity, message));
+        } else {
+            // Pieces verified earlier were changed on disk since: they are found and fetched again.
+            tracing::warn!(?file, "the whole file is not what it should be: its pieces are read again");
+            self.end_run(file);
+            self.open(file);
         }
     }
 
@@ -422,7 +430,7 @@ impl Hub {
             let (disk, database) = (Arc::clone(&seams.env.disk), Arc::clone(&seams.database));
             let work = move || {
                 partial.sync()?;
-                downloads::record_durable(&database, &record.file, &have).map_err(io::Error::other)?;
+                downloads::record_durable(&database, &record.file, &record.partial, &have).map_err(io::Error::other)?;
                 partial.finish(&*disk, &record.partial, &record.destination, record.replaces)
             };
             let result = seams.env.offload(work).await;
@@ -542,13 +550,14 @@ impl Hub {
     fn saving(&mut self, file: FileId) -> Option<(Run, impl FnOnce() -> Result<(), Failure> + Send + 'static)> {
         let transfer = self.transfers.get_mut(&file)?;
         let (number, path) = (transfer.run, transfer.record.destination.clone());
+        let at = transfer.record.partial.clone();
         let active = transfer.active.as_mut().filter(|active| active.unsaved)?;
         (active.unsaved, active.saving) = (false, true);
         let (partial, have) = (active.partial.clone(), active.machine.have().clone());
         let database = Arc::clone(&self.seams.database);
         let work = move || {
             partial.sync().map_err(|error| failure::content(&error, &path))?;
-            downloads::record_durable(&database, &file, &have).map_err(|error| failure::database(&error))
+            downloads::record_durable(&database, &file, &at, &have).map_err(|error| failure::database(&error))
         };
         Some((Run { file, number }, work))
     }

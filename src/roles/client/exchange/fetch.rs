@@ -84,13 +84,17 @@ pub(super) async fn begin(
 }
 
 /// Opens the partial file of a download: the one there is, with what is verified in it, or a new one. What it lacks is
-/// taken from `local`, a copy on this device, as far as that is right.
+/// taken from `local`, a copy on this device, as far as that is right. When it is `doubted`, every piece is read again.
 pub(super) fn open_partial(
     disk: &dyn Disk,
     database: &Database,
     record: &DownloadRecord,
     local: Option<&Path>,
+    doubted: bool,
 ) -> Result<Opened, ContentError> {
+    if doubted {
+        downloads::doubt(database, &record.file).map_err(io::Error::other)?;
+    }
     let manifest = manifests::load(database, &record.file, &record.manifest).map_err(io::Error::other)?;
     let manifest = Arc::new(manifest.ok_or(ContentError::Lost)?);
     let (partial, mut have) = match reopen(disk, database, record, &manifest) {

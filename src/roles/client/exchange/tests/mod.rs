@@ -159,6 +159,28 @@ async fn what_was_there_before_a_restart_is_not_fetched_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_resting_piece_that_was_changed_is_fetched_again() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    let size = 16 * PIECE;
+    ann.upload(&town.write("file", size)).await;
+    bob.exchange.set_limit(Direction::Down, Rate(MIB)).await;
+    let path = bob.download("file").await;
+    sleep(Duration::from_millis(3500)).await;
+    let partial = bob.folder.join(&bob.leftovers()[0]);
+    bob.stop().await;
+    let mut resting = std::fs::read(&partial).unwrap();
+    resting[PIECE + 5] ^= 1;
+    std::fs::write(&partial, &resting).unwrap();
+
+    let sent = uploaded(&ann).await;
+    let bob = town.client("bob").await;
+    bob.wait().await.unwrap();
+    assert!(std::fs::read(&path).unwrap() == content(size));
+    assert!(uploaded(&ann).await - sent < size as u64);
+}
+
+#[tokio::test(start_paused = true)]
 async fn limits_hold() {
     let town = Town::start().await;
     let (ann, bob, cid) = (town.client("ann").await, town.client("bob").await, town.client("cid").await);
