@@ -52,6 +52,9 @@ pub const OPEN_LIMIT: usize = 64;
 /// How soon to look again whether a slow peer's blocks should be asked of an idle one.
 const RESCUE_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Seconds of silence after which a piece that only silent peers were to send makes way for one of another silent peer.
+const GIVEN_UP_S: f64 = 30.0;
+
 /// What may happen to a download. Events of peers that did not join, have left or are banned are without effect.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -544,7 +547,7 @@ impl Download {
     /// Asks `peer` for as much as its pipeline takes.
     fn fill(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) {
         loop {
-            if let Some(block) = self.next_block(peer, out) {
+            if let Some(block) = self.next_block(now, peer, out) {
                 self.ask(now, peer, block, out);
                 continue;
             }
@@ -585,7 +588,7 @@ impl Download {
         }
     }
 
-    fn next_block(&mut self, peer: PeerId, out: &mut Vec<Action>) -> Option<Block> {
+    fn next_block(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) -> Option<Block> {
         if self.paused {
             return None;
         }
@@ -594,19 +597,21 @@ impl Download {
         if block.is_some() || self.pieces.open_count() < self.open_limit || !remote.outstanding().is_empty() {
             return block;
         }
-        self.evict(peer, out)?;
+        self.evict(now, peer, out)?;
         let remote = self.remotes.get_mut(&peer)?;
         picker::next_block(&mut self.pieces, peer, remote, self.open_limit, &mut self.rng)
     }
 
     /// Makes room for a piece that `peer` has by dropping one that nobody is sending and no usable peer has, if there is any. A
-    /// snubbed peer drops none that others may still send.
-    fn evict(&mut self, peer: PeerId, out: &mut Vec<Action>) -> Option<()> {
+    /// snubbed peer drops none that others may still send, unless they have been silent for so long that it is no worse than they.
+    fn evict(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) -> Option<()> {
         let asker = self.remotes.get(&peer)?;
         self.pieces.availability.any_free_of(&asker.bitfield).then_some(())?;
         let usable = |remote: &&Remote| !remote.choked && !remote.snubbed;
         let held = |piece| self.remotes.values().filter(usable).any(|remote| remote.bitfield.has(piece));
-        let left = |piece| if asker.snubbed { self.pieces.is_unasked(piece) } else { self.pieces.is_orphan(piece) };
+        let is_silent = |peer| self.remotes.get(&peer).is_none_or(|remote| remote.silent_s(now) >= GIVEN_UP_S);
+        let given_up = |piece| self.pieces.asked_peers(piece).all(is_silent);
+        let left = |piece| self.pieces.is_orphan(piece) && (!asker.snubbed || given_up(piece));
         let stuck = self.pieces.partial().find(|piece| left(*piece) && !held(*piece))?;
         self.discard(stuck, out);
         Some(())

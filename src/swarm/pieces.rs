@@ -136,6 +136,12 @@ impl Pieces {
         self.open.get(&piece).is_some_and(|open| !open.full && !open.is_asked())
     }
 
+    /// The peers asked for blocks of an open piece.
+    pub(super) fn asked_peers(&self, piece: PieceIndex) -> impl Iterator<Item = PeerId> + '_ {
+        let slots = self.open.get(&piece).into_iter().flat_map(|open| &open.slots);
+        slots.flat_map(|slot| &slot.asks).map(|ask| ask.peer)
+    }
+
     /// Whether a live ask keeps others away from `block`.
     pub(super) fn is_asked_live(&self, block: Block) -> bool {
         self.slot(block).is_some_and(|slot| slot.asks.iter().any(|ask| ask.live))

@@ -234,3 +234,40 @@ proptest! {
         prop_assert!(bench.buffers.is_empty() && bench.asked.is_empty());
     }
 }
+
+#[test]
+fn buffers_held_by_silent_peers_make_way_for_one_that_was_snubbed_too() {
+    let field = |pieces: &[u32]| {
+        let mut field = Bitfield::empty(4);
+        for piece in pieces {
+            field.insert(PieceIndex(*piece));
+        }
+        field
+    };
+    let (late, silent) = (PeerId(1), PeerId(2));
+    let size = 4 * u64::from(PIECE_SIZE);
+    let mut download = Download::new(size, field(&[]), ChaCha12Rng::seed_from_u64(1)).with_open_limit(2);
+    let mut now = Instant::now();
+    let mut handle = |now, event| {
+        let mut out = Vec::new();
+        download.handle(now, event, &mut out);
+        download.check();
+        (out, download.deadline())
+    };
+    handle(now, Event::PeerJoined { peer: late, bitfield: field(&[2, 3]) });
+    now += Duration::from_secs(6);
+    handle(now, Event::Timer);
+    handle(now, Event::Choked { peer: late });
+    handle(now, Event::PeerJoined { peer: silent, bitfield: field(&[0, 1]) });
+    handle(now, Event::Unchoked { peer: late });
+    let begin = now;
+    loop {
+        let (out, deadline) = handle(now, Event::Timer);
+        if out.iter().any(|action| matches!(action, Action::Request { peer, .. } if *peer == late)) {
+            break;
+        }
+        now = deadline.expect("it looks again");
+        assert!(now < begin + Duration::from_secs(40), "it is asked");
+    }
+    assert!(now > begin + Duration::from_secs(20), "the others had their time");
+}

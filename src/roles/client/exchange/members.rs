@@ -43,9 +43,8 @@ impl Hub {
     /// A good ticket was shown on a link.
     pub(super) fn note_ticket(&mut self, id: PeerId, group: GroupId, signed: Signed, ticket: Ticket) {
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
-        let is_known = |shown: &Shown| {
-            shown.ticket.membership == ticket.membership && shown.ticket.issued_ms >= ticket.issued_ms
-        };
+        let is_known =
+            |shown: &Shown| shown.ticket.membership == ticket.membership && shown.ticket.issued_ms >= ticket.issued_ms;
         if peer.shown.get(&group).is_some_and(is_known) {
             // Shown again and again it must not cost the tracker a question each time.
             return;
