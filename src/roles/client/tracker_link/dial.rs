@@ -36,8 +36,6 @@ pub(super) struct Greeted {
     pub session: Option<Result<SessionInfo, Failure>>,
     /// Whom it vouches for.
     pub trackers: Vec<TrackerIdentity>,
-    /// Its key was seen for the first time.
-    pub new_key: bool,
     /// The address of this machine that faces it, where others are to be told that one.
     pub facing: Option<IpAddr>,
 }
@@ -80,7 +78,7 @@ async fn exchange_hellos(
 ) -> Result<Greeted, DialError> {
     let link = dial(&*env.transport, identity, &tracker.address, Protocol::Tracker, None).await?;
     let device = link.device();
-    let new_key = shared.trust().meet(&tracker.address, device).map_err(DialError::Refused)?;
+    shared.trust().meet(&tracker.address, device).map_err(DialError::Refused)?;
     let (mut reader, mut writer) = link.split();
     writer.send(&hello).await?;
     let answer = reader.message().await?.ok_or(LinkError::Closed)?;
@@ -95,7 +93,7 @@ async fn exchange_hellos(
         tracing::warn!(address = %tracker.address, listed = %tracker.no, says = %no, "the tracker file numbers this tracker differently");
     }
     let facing = if shared.told_facing { env.transport.facing(&tracker.address).await.ok() } else { None };
-    Ok(Greeted { device, reader, writer, now_ms, session, trackers, new_key, facing })
+    Ok(Greeted { device, reader, writer, now_ms, session, trackers, facing })
 }
 
 fn foreign(address: &str, why: &str) -> Failure {

@@ -333,6 +333,22 @@ async fn the_first_key_seen_is_remembered_durably() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_seen_by_a_dial_that_failed_is_remembered_with_the_next() {
+    let net = Arc::new(Memory::default());
+    let only = Fake::start(&net, 1).await;
+    only.silent.store(true, Ordering::Relaxed);
+    let rig = rig(&net, &[&only]);
+    sleep(Duration::from_secs(5)).await;
+    only.silent.store(false, Ordering::Relaxed);
+    rig.link.request(login()).await.unwrap();
+    rig.env.stop().await;
+    drop(rig.link);
+    let dir = DataDir::open(&SystemDisk, rig.folder.path()).unwrap();
+    let known = crate::store::client::memory::known_trackers(&SystemDisk, &dir).unwrap();
+    assert_eq!(known, BTreeMap::from([(only.address.clone(), only.secret.key())]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn tickets_are_kept_while_fresh_and_judged_by_the_trackers_clock() {
     let net = Arc::new(Memory::default());
     let only = Fake::start(&net, 1).await;

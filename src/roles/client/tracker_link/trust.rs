@@ -49,14 +49,14 @@ impl Trust {
         self.by_address.entry(address.to_owned()).or_insert(KnownKey { key, pinned: false });
     }
 
-    /// A tracker dialled at `address` proved `key`. `Ok(true)`: seen for the first time, to be remembered durably.
-    pub fn meet(&mut self, address: &str, key: DeviceKey) -> Result<bool, Failure> {
+    /// A tracker dialled at `address` proved `key`: the one known, or the first one seen there.
+    pub fn meet(&mut self, address: &str, key: DeviceKey) -> Result<(), Failure> {
         match self.by_address.get(address) {
             None => {
                 self.remember(address, key);
-                Ok(true)
+                Ok(())
             }
-            Some(known) if known.key == key => Ok(false),
+            Some(known) if known.key == key => Ok(()),
             Some(known) => Err(changed_key(address, *known, &key)),
         }
     }
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn the_first_key_seen_is_kept_and_another_is_refused() {
         let mut trust = Trust::default();
-        assert_eq!(trust.meet("a:1", secret(1).key()), Ok(true));
-        assert_eq!(trust.meet("a:1", secret(1).key()), Ok(false));
+        assert_eq!(trust.meet("a:1", secret(1).key()), Ok(()));
+        assert_eq!(trust.meet("a:1", secret(1).key()), Ok(()));
         let failure = trust.meet("a:1", secret(2).key()).unwrap_err();
         assert!(failure.message.contains("a:1") && failure.message.contains("known_trackers"), "{failure}");
     }
@@ -202,7 +202,7 @@ mod tests {
         let mut trust = Trust::default();
         trust.pin("a:1", secret(1).key());
         trust.remember("a:1", secret(2).key());
-        assert_eq!(trust.meet("a:1", secret(1).key()), Ok(false));
+        assert_eq!(trust.meet("a:1", secret(1).key()), Ok(()));
         assert!(trust.meet("a:1", secret(2).key()).unwrap_err().message.contains("tracker file"));
     }
 

@@ -192,9 +192,7 @@ impl Driver {
             // Logged out while this dial was under way: the link still shows the session.
             return self.turn(Turn::Failed(place));
         }
-        if std::mem::take(&mut greeted.new_key) {
-            self.remember(place, greeted.device).await;
-        }
+        self.remember(place, greeted.device).await;
         if let Some(Err(failure)) = &greeted.session
             && failure.code == ErrorCode::Stale
         {
@@ -216,9 +214,13 @@ impl Driver {
         }
     }
 
-    /// Keeps the first key that an address showed, durably.
+    /// Keeps the first key that an address showed, durably. It may have shown it to a dial before, which came to nothing.
     async fn remember(&mut self, place: usize, key: DeviceKey) {
-        self.setup.known.insert(self.setup.trackers[place].address.clone(), key);
+        let tracker = &self.setup.trackers[place];
+        if tracker.key.is_some() || self.setup.known.get(&tracker.address) == Some(&key) {
+            return;
+        }
+        self.setup.known.insert(tracker.address.clone(), key);
         let (disk, dir, known) = (Arc::clone(&self.env.disk), Arc::clone(&self.setup.dir), self.setup.known.clone());
         let remembered = self.env.offload(move || memory::remember_trackers(&*disk, &dir, &known)).await;
         if let Err(error) = remembered {
