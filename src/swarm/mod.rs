@@ -7,6 +7,7 @@
 
 mod availability;
 pub mod download;
+mod event;
 mod picker;
 mod pieces;
 pub mod rate;

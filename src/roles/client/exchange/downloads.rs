@@ -3,53 +3,41 @@
 //! A download that goes on has a *run*: an open partial file and a machine. It ends with a pause, a failure, the file's
 //! completion or a logout; what a job of an earlier run reports is without effect.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng as _};
-use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     buffers::Buffers,
     failure,
     fetch::open_partial,
     finding::FIND_SOON,
+    follow::{Follow, Followed},
     hub::{Hub, Input},
-    is_over,
     shares::Share,
+    transfer::{Active, Transfer, bytes_of},
 };
 use crate::{
     protocol::{
         bitfield::Bitfield,
-        client::{Serving, SwarmPeer},
+        client::Serving,
         error::{ErrorCode, Failure},
-        ids::{DeviceKey, FileId},
+        ids::FileId,
         manifest::Manifest,
-        name::{FileName, GroupName},
-        piece::{Block, PieceIndex, piece_length},
+        piece::{Block, PieceIndex},
     },
-    roles::client::command::{DownloadRow, DownloadState, Event},
+    roles::client::command::Event,
     store::{
-        client::downloads::{self, DownloadRecord, Progress},
+        client::downloads::{self, Progress},
         content::{ContentError, Partial},
         disk::FileStamp,
-        hasher::FileHash,
     },
     swarm::{
         PeerId,
         download::{Action, Download, Event as Happening, OPEN_LIMIT},
     },
 };
-
-/// Verified pieces kept in memory for the whole file's hash, counted from the first it lacks.
-const AHEAD: u32 = 16;
-/// Pieces hashed into the whole file's hash at once.
-const STRIDE: u32 = 16;
 
 /// Names a run of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,143 +66,6 @@ pub(super) enum Checked {
     Unwritten(ContentError),
 }
 
-/// How far the whole file's hash has come.
-pub(super) type Followed = io::Result<(FileHash, u32)>;
-
-/// Somebody waits for downloads to end.
-pub(super) struct Waiter {
-    files: BTreeSet<FileId>,
-    reply: oneshot::Sender<Result<Vec<DownloadRow>, Failure>>,
-}
-
-/// A download, going on or not.
-pub(super) struct Transfer {
-    pub(super) record: DownloadRecord,
-    pub(super) active: Option<Active>,
-    /// Its latest run: the one that is opening, or active.
-    run: u64,
-    /// Bytes verified when it was last looked at.
-    have_bytes: u64,
-    /// Who serves it, by the trackers' last word.
-    pub(super) candidates: BTreeMap<DeviceKey, SwarmPeer>,
-    /// Devices that sent a bad piece of it.
-    pub(super) banned: BTreeSet<DeviceKey>,
-    pub(super) find_at: Option<Instant>,
-    /// How long after this time the trackers are asked again who has it.
-    pub(super) find_after: Duration,
-    /// Why it waits though it goes on.
-    pub(super) waits: Option<Failure>,
-    pub(super) began: Instant,
-    /// Its end was told to somebody who waited, or happened in an earlier session.
-    told: bool,
-    /// What rests of it is not what it was: every piece is read again before it counts as there.
-    doubted: bool,
-}
-
-/// A download that goes on.
-pub(super) struct Active {
-    manifest: Arc<Manifest>,
-    pub(super) machine: Download,
-    pub(super) partial: Partial,
-    buffers: Buffers,
-    follow: Follow,
-    /// Pieces were written that no record names yet.
-    unsaved: bool,
-    saving: bool,
-    placing: bool,
-    announced: Option<u8>,
-}
-
-/// The whole file's SHA-1, in file order behind the pieces.
-struct Follow {
-    /// `None` while a job has it.
-    hash: Option<FileHash>,
-    /// First piece it lacks.
-    next: u32,
-    /// Pieces soon to come, so that they need not be read again.
-    kept: BTreeMap<u32, Vec<Bytes>>,
-}
-
-impl Transfer {
-    pub(super) fn new(record: DownloadRecord, now: Instant) -> Self {
-        let have_bytes = if record.progress == Progress::Complete { record.manifest.size } else { 0 };
-        // What ended in an earlier session concerns nobody who waits now.
-        let told = record.progress != Progress::Downloading;
-        Self {
-            record,
-            active: None,
-            run: 0,
-            have_bytes,
-            candidates: BTreeMap::new(),
-            banned: BTreeSet::new(),
-            find_at: None,
-            find_after: FIND_SOON,
-            waits: None,
-            began: now,
-            told,
-            doubted: false,
-        }
-    }
-
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let machine = self.active.as_ref().and_then(|active| active.machine.deadline());
-        machine.into_iter().chain(self.find_at).min()
-    }
-
-    /// Connected peers that have a piece.
-    pub(super) fn copies(&self, piece: PieceIndex) -> u32 {
-        self.active.as_ref().map_or(0, |active| active.machine.copies(piece))
-    }
-
-    pub(super) fn state(&self) -> DownloadState {
-        match self.record.progress {
-            Progress::Downloading => DownloadState::Downloading,
-            Progress::Complete => DownloadState::Complete,
-            Progress::Paused(_) => DownloadState::Paused,
-            Progress::Failed(_) => DownloadState::Failed,
-        }
-    }
-
-    fn error(&self) -> Option<Failure> {
-        match &self.record.progress {
-            Progress::Downloading => self.waits.clone(),
-            Progress::Complete => None,
-            Progress::Paused(reason) => reason.clone(),
-            Progress::Failed(failure) => Some(failure.clone()),
-        }
-    }
-
-    pub(super) fn row(&self, now: Instant) -> DownloadRow {
-        let machine = self.active.as_ref().map(|active| &active.machine);
-        let size = self.record.manifest.size;
-        let have = machine.map_or(self.have_bytes, |machine| bytes_of(machine.have(), size));
-        let rate = machine.filter(|machine| !machine.is_finished()).map_or(0, |machine| machine.bytes_per_s(now));
-        let peers = machine.map_or(0, |machine| machine.peers(now).count());
-        DownloadRow {
-            state: self.state(),
-            group: self.record.group_name.clone(),
-            name: self.record.name.clone(),
-            path: self.record.destination.clone(),
-            size,
-            have,
-            rate,
-            peers: u32::try_from(peers).unwrap_or(u32::MAX),
-            eta_s: (rate > 0).then(|| (size - have).div_ceil(rate)),
-            error: self.error(),
-        }
-    }
-
-    fn percent(&self) -> u8 {
-        let Some(active) = &self.active else { return 0 };
-        let have = active.machine.have();
-        if have.is_full() {
-            100
-        } else {
-            u8::try_from(u64::from(have.count()) * 100 / u64::from(have.len())).unwrap_or(99)
-        }
-    }
-}
-
 impl Hub {
     /// Begins a run with the partial file that is open.
     fn activate(&mut self, file: FileId, opened: Opened) {
@@ -222,13 +73,12 @@ impl Hub {
         let active_count = self.transfers.values().filter(|transfer| transfer.active.is_some()).count();
         let Some(transfer) = self.transfers.get_mut(&file) else { return };
         let open_limit = (OPEN_LIMIT / (active_count + 1)).max(8);
-        let follow = Follow { hash: Some(FileHash::default()), next: 0, kept: BTreeMap::new() };
         transfer.active = Some(Active {
             manifest: opened.manifest,
             machine: Download::new(transfer.record.manifest.size, opened.have, rng).with_open_limit(open_limit),
             partial: opened.partial,
             buffers: Buffers::default(),
-            follow,
+            follow: Follow::default(),
             unsaved: false,
             saving: false,
             placing: false,
@@ -604,107 +454,6 @@ impl Hub {
         let transfer = self.transfers.get_mut(&run.file).filter(|transfer| transfer.run == run.number);
         transfer.and_then(|transfer| transfer.active.as_mut())
     }
-
-    pub(super) fn download_rows(&self) -> Vec<DownloadRow> {
-        let mut transfers: Vec<&Transfer> = self.transfers.values().collect();
-        transfers.sort_by_key(|transfer| (transfer.record.started_ms, transfer.record.file));
-        transfers.into_iter().map(|transfer| transfer.row(self.now)).collect()
-    }
-
-    pub(super) fn download_named(&self, group: &GroupName, name: &FileName) -> Result<FileId, Failure> {
-        let named = |it: &&Transfer| it.record.group_name == *group && it.record.name == *name;
-        let newest = self.transfers.values().filter(named).max_by_key(|transfer| transfer.record.started_ms);
-        newest.map(|transfer| transfer.record.file).ok_or_else(|| {
-            let message = format!("{name} of {group} is not among the downloads. See show_downloads.");
-            Failure::new(ErrorCode::NoSuchDownload, message)
-        })
-    }
-
-    pub(super) fn pause_download(&mut self, group: &GroupName, name: &FileName) -> Result<(), Failure> {
-        let file = self.download_named(group, name)?;
-        if self.transfers.get(&file).is_some_and(|transfer| transfer.state() == DownloadState::Downloading) {
-            self.pause(file, None);
-        }
-        Ok(())
-    }
-
-    pub(super) fn resume_download(&mut self, group: &GroupName, name: &FileName) -> Result<(), Failure> {
-        let file = self.download_named(group, name)?;
-        let Some(transfer) = self.transfers.get_mut(&file) else { return Ok(()) };
-        if matches!(transfer.state(), DownloadState::Paused | DownloadState::Failed) {
-            transfer.banned.clear();
-            self.open(file);
-            self.record_download(file);
-        }
-        Ok(())
-    }
-
-    /// Takes a download out; its record, for what is left on disk to be removed.
-    pub(super) fn cancel_download(&mut self, group: &GroupName, name: &FileName) -> Result<DownloadRecord, Failure> {
-        let file = self.download_named(group, name)?;
-        self.end_run(file);
-        let transfer = self.transfers.remove(&file);
-        self.forget_download(file);
-        self.settle_waiters();
-        transfer.map(|transfer| transfer.record).ok_or_else(super::stopping)
-    }
-
-    /// Registers somebody who waits for one download, or for all.
-    pub(super) fn wait(
-        &mut self,
-        download: Option<(GroupName, FileName)>,
-        reply: oneshot::Sender<Result<Vec<DownloadRow>, Failure>>,
-    ) -> Result<(), Failure> {
-        let files = match download {
-            Some((group, name)) => BTreeSet::from([self.download_named(&group, &name)?]),
-            None => self.transfers.iter().filter(|(_, it)| !it.told).map(|(file, _)| *file).collect(),
-        };
-        self.waiters.push(Waiter { files, reply });
-        self.settle_waiters();
-        Ok(())
-    }
-
-    /// Answers those whose downloads have all ended.
-    pub(super) fn settle_waiters(&mut self) {
-        let over = |file: &FileId| self.transfers.get(file).is_none_or(|transfer| is_over(transfer.state()));
-        let done: Vec<Waiter> = self.waiters.extract_if(.., |waiter| waiter.files.iter().all(over)).collect();
-        for waiter in done {
-            let ended: Vec<&mut Transfer> =
-                self.transfers.iter_mut().filter(|(file, _)| waiter.files.contains(file)).map(|(_, it)| it).collect();
-            let mut rows = Vec::new();
-            for transfer in ended {
-                transfer.told = true;
-                rows.push(transfer.row(self.now));
-            }
-            let failed = rows.iter().find_map(|row| row.error.clone());
-            let _ = waiter.reply.send(failed.map_or(Ok(rows), Err));
-        }
-    }
-}
-
-impl Waiter {
-    pub(super) fn give_up(self, failure: Failure) {
-        // Who waited may have gone.
-        let _ = self.reply.send(Err(failure));
-    }
-}
-
-impl Follow {
-    /// Keeps a verified piece that will soon be its turn.
-    fn keep(&mut self, piece: PieceIndex, parts: Vec<Bytes>) {
-        if (self.next..self.next + AHEAD).contains(&piece.0) {
-            self.kept.insert(piece.0, parts);
-        }
-    }
-
-    /// The next pieces in order that are there, to be hashed by a job; `None` when there are none or a job is at it.
-    #[expect(clippy::type_complexity, reason = "a piece and, when it is still in memory, its bytes")]
-    fn take(&mut self, have: &Bitfield) -> Option<(FileHash, Vec<(PieceIndex, Option<Vec<Bytes>>)>)> {
-        let there = (self.next..self.next + STRIDE).map(PieceIndex).take_while(|piece| have.has(*piece));
-        let pieces: Vec<PieceIndex> = there.collect();
-        let hash = if pieces.is_empty() { None } else { self.hash.take() }?;
-        Some((hash, pieces.into_iter().map(|piece| (piece, self.kept.remove(&piece.0))).collect()))
-    }
 }
 
 fn check(manifest: &Manifest, partial: &Partial, piece: PieceIndex, parts: Vec<Bytes>) -> Checked {
@@ -716,12 +465,4 @@ fn check(manifest: &Manifest, partial: &Partial, piece: PieceIndex, parts: Vec<B
         Ok(()) => Checked::Verified(parts),
         Err(error) => Checked::Unwritten(error),
     }
-}
-
-/// Bytes in the pieces that are there.
-fn bytes_of(have: &Bitfield, size: u64) -> u64 {
-    let Some(last) = have.len().checked_sub(1).map(PieceIndex) else { return 0 };
-    let full = u64::from(have.count()) * u64::from(crate::protocol::piece::PIECE_SIZE);
-    let short = u64::from(crate::protocol::piece::PIECE_SIZE - piece_length(size, last));
-    if have.has(last) { full - short } else { full }
 }

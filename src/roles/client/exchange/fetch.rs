@@ -9,13 +9,7 @@ use std::{
 use rand_chacha::rand_core::Rng as _;
 use redb::Database;
 
-use super::{
-    Exchange, Seams,
-    downloads::{Opened, Transfer},
-    failure,
-    hub::Hub,
-    unexpected,
-};
+use super::{Exchange, Seams, downloads::Opened, failure, hub::Hub, transfer::Transfer, unexpected};
 use crate::{
     protocol::{
         bitfield::Bitfield,

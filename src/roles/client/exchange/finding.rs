@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Exchange, Seams,
-    downloads::Transfer,
     hub::{Hub, Input},
     peer_link,
     peers::Unreachable,
+    transfer::Transfer,
 };
 use crate::{
     protocol::{

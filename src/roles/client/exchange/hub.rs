@@ -13,14 +13,17 @@ use tokio::{
 
 use super::{
     Seams,
-    downloads::{Checked, Followed, Opened, Run, Transfer, Waiter},
+    downloads::{Checked, Opened, Run},
+    follow::Followed,
     ledger::Ledger,
     members::Standing,
+    orders::Waiter,
     peer_link::Received,
     peer_server::{ReadPiece, Server},
     peers::Peers,
     requests::Requests,
     shares::{Recheck, Share},
+    transfer::Transfer,
 };
 use crate::{
     protocol::{

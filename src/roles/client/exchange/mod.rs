@@ -15,14 +15,17 @@ mod downloads;
 mod failure;
 mod fetch;
 mod finding;
+mod follow;
 mod hub;
 mod ledger;
 mod members;
+mod orders;
 mod peer_link;
 mod peer_server;
 mod peers;
 mod requests;
 mod shares;
+mod transfer;
 mod upload;
 mod verify;
 

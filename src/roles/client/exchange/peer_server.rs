@@ -9,9 +9,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    downloads::Transfer,
     hub::{Hub, Input},
     peer_link::Outgoing,
+    transfer::Transfer,
 };
 use crate::{
     protocol::{

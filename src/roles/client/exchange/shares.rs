@@ -5,11 +5,10 @@ use std::{path::Path, sync::Arc};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Exchange, Resumed, Seams,
-    downloads::Transfer,
-    failure,
+    Exchange, Resumed, Seams, failure,
     hub::{Hub, Input},
     members::Standing,
+    transfer::Transfer,
     upload::{hash_file, share_manifest},
 };
 use crate::{
