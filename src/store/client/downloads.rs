@@ -89,6 +89,18 @@ pub fn put(database: &Database, record: &DownloadRecord, manifest: &Manifest) ->
     Ok(transaction.commit()?)
 }
 
+/// Forgets what was there of a download, whose partial file is lost; false when the download itself is gone: a cancelled one does
+/// not come back.
+pub fn begin_anew(database: &Database, record: &DownloadRecord) -> TableResult<bool> {
+    let transaction = database.begin_write()?;
+    let is_kept = is_kept_at(&transaction, &record.file, &record.partial)?;
+    if is_kept {
+        transaction.open_table(DURABLE)?.remove(&record.file.0)?;
+    }
+    transaction.commit()?;
+    Ok(is_kept)
+}
+
 /// Keeps what has changed of a download.
 pub fn update(database: &Database, record: &DownloadRecord) -> TableResult<()> {
     let transaction = database.begin_write()?;
@@ -100,8 +112,7 @@ pub fn update(database: &Database, record: &DownloadRecord) -> TableResult<()> {
 /// another has begun, with another partial file: its pieces are not these.
 pub fn record_durable(database: &Database, file: &FileId, partial: &Path, pieces: &Bitfield) -> TableResult<()> {
     let transaction = database.begin_write()?;
-    let kept = transaction.open_table(DOWNLOADS)?.get(&file.0)?.and_then(|bytes| decode(bytes.value()));
-    if kept.is_some_and(|record| record.partial == partial) {
+    if is_kept_at(&transaction, file, partial)? {
         let bytes = rmp_serde::to_vec(pieces).expect("a bitfield holds only plain values");
         transaction.open_table(DURABLE)?.insert(&file.0, bytes.as_slice())?;
     }
@@ -143,6 +154,11 @@ fn decode(bytes: &[u8]) -> Option<DownloadRecord> {
     rmp_serde::from_slice(bytes).ok()
 }
 
+fn is_kept_at(transaction: &WriteTransaction, file: &FileId, partial: &Path) -> TableResult<bool> {
+    let kept = transaction.open_table(DOWNLOADS)?.get(&file.0)?.and_then(|bytes| decode(bytes.value()));
+    Ok(kept.is_some_and(|record| record.partial == partial))
+}
+
 fn encode(record: &DownloadRecord) -> Vec<u8> {
     rmp_serde::to_vec_named(record).expect("a record holds only plain values")
 }
@@ -156,7 +172,7 @@ mod tests {
     };
 
     #[test]
-    fn what_an_earlier_download_saves_late_does_not_count_for_the_next() {
+    fn what_a_cancelled_download_does_late_is_without_effect() {
         let folder = tempfile::tempdir().unwrap();
         let database = open_database(&SystemDisk, &folder.path().join("library")).unwrap();
         shares::list(&database).unwrap();
@@ -184,7 +200,10 @@ mod tests {
         let save = |partial: &str| record_durable(&database, &file, Path::new(partial), &Bitfield::full(1)).unwrap();
         let is_durable = || durable(&database, &file, 1).unwrap().is_full();
         put(&database, &record("first"), &manifest).unwrap();
+        assert!(begin_anew(&database, &record("first")).unwrap());
         remove(&database, &file).unwrap();
+        assert!(!begin_anew(&database, &record("first")).unwrap());
+        assert_eq!(list(&database).unwrap(), []);
         save("first");
         put(&database, &record("second"), &manifest).unwrap();
         save("first");

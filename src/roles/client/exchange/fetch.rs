@@ -93,7 +93,9 @@ pub(super) fn open_partial(
     let manifest = Arc::new(manifest.ok_or(ContentError::Lost)?);
     let (partial, mut have) = match reopen(disk, database, record, &manifest) {
         Err(ContentError::Lost) => {
-            downloads::put(database, record, &manifest).map_err(io::Error::other)?;
+            if !downloads::begin_anew(database, record).map_err(io::Error::other)? {
+                return Err(ContentError::Lost);
+            }
             (make_anew(disk, record)?, Bitfield::empty(record.manifest.piece_count()))
         }
         reopened => reopened?,
