@@ -24,10 +24,17 @@ pub(super) async fn login(core: Arc<Core>, user: UserName, password: Password) -
     }
     let answered = core.tracker.request(Request::Login { user, password }).await?;
     let Answer::LoggedIn { info, .. } = answered.answer else { return Err(unexpected(&answered.answer)) };
-    let resumed = core.exchange.logged_in().await.unwrap_or_else(|failure| {
-        tracing::warn!(%failure, "logged in, but nothing is resumed");
-        Resumed::default()
-    });
+    let resumed = match core.exchange.logged_in().await {
+        Ok(resumed) => resumed,
+        Err(failure) => {
+            // What rests cannot be read, and a database that failed once stays failed: a login that says "nothing to resume"
+            // would hide it.
+            if let Err(left) = order(&core, Request::Logout).await {
+                tracing::debug!(failure = %left, "the session dies with its link");
+            }
+            return Err(failure);
+        }
+    };
     let Resumed { downloads, shares, suspended } = resumed;
     let reply = Reply::LoggedIn { user: info.name, resumed: downloads, shared: shares, suspended };
     Ok(Outcome { reply, stale: answered.stale })
