@@ -1,16 +1,14 @@
 //! Hashing a whole file for sharing, one pass: SHA-1 and BLAKE3 of every piece, SHA-1 of the whole.
 //!
 //! Cut into steps that the caller runs where it likes. The whole file's SHA-1 is serial and costs about as much as both
-//! hashes of the pieces, so that two cores are kept busy by running, side by side, [`FileHash::follow`] with the read of
+//! hashes of the pieces, so that two cores are kept busy by running, side by side, [`Batch::follow`] with the read of
 //! the batch after next and [`Batch::piece_hashes`] of this one. Memory is bounded by the batches in hand.
 
 use std::{io, path::Path, sync::Arc};
 
-use sha1::{Digest as _, Sha1};
-
 use super::disk::{Disk, DiskFile, FileStamp, OpenMode};
 use crate::protocol::{
-    hash::{PieceHash, Sha1Hash},
+    hash::{FileHash, PieceHash},
     piece::{PIECE_SIZE, PieceIndex, piece_count},
 };
 
@@ -98,6 +96,11 @@ impl Batch {
             .collect()
     }
 
+    /// Takes the whole file's hash further.
+    pub fn follow(&self, whole: &mut FileHash) {
+        whole.update(&self.bytes);
+    }
+
     /// Bytes in it.
     pub fn size(&self) -> u64 {
         self.bytes.len() as u64
@@ -111,26 +114,5 @@ impl Batch {
     /// Its memory, for another batch.
     pub fn into_memory(self) -> Vec<u8> {
         self.bytes
-    }
-}
-
-/// SHA-1 of a whole file, fed in file order.
-#[derive(Clone, Default)]
-pub struct FileHash(Sha1);
-
-impl FileHash {
-    /// Goes on with a batch.
-    pub fn follow(&mut self, batch: &Batch) {
-        self.0.update(&batch.bytes);
-    }
-
-    /// Goes on with some bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The value, when all was fed.
-    pub fn finish(self) -> Sha1Hash {
-        Sha1Hash(self.0.finalize().into())
     }
 }

@@ -13,20 +13,13 @@ use super::{
     failure,
     fetch::open_partial,
     finding::FIND_SOON,
-    follow::{Follow, Followed},
+    hashing::Hashing,
     hub::{Hub, Input},
     shares::Share,
     transfer::{Active, Transfer, bytes_of},
 };
 use crate::{
-    protocol::{
-        bitfield::Bitfield,
-        client::Serving,
-        error::{ErrorCode, Failure},
-        ids::FileId,
-        manifest::Manifest,
-        piece::{Block, PieceIndex},
-    },
+    protocol::{bitfield::Bitfield, client::Serving, error::Failure, ids::FileId, manifest::Manifest, piece::Block},
     roles::client::command::Event,
     store::{
         client::downloads::{self, Progress},
@@ -56,16 +49,6 @@ pub(super) struct Opened {
     pub(super) manifest: Arc<Manifest>,
 }
 
-/// What became of a received piece.
-pub(super) enum Checked {
-    /// Right, and written.
-    Verified(Vec<Bytes>),
-    /// Not what the manifest says.
-    Corrupt,
-    /// Right, but it could not be written.
-    Unwritten(ContentError),
-}
-
 impl Hub {
     /// Begins a run with the partial file that is open.
     fn activate(&mut self, file: FileId, opened: Opened) {
@@ -78,7 +61,7 @@ impl Hub {
             machine: Download::new(transfer.record.manifest.size, opened.have, rng).with_open_limit(open_limit),
             partial: opened.partial,
             buffers: Buffers::default(),
-            follow: Follow::default(),
+            hashing: Hashing::new(),
             unsaved: false,
             saving: false,
             placing: false,
@@ -172,106 +155,14 @@ impl Hub {
         self.feed(file, Happening::Received { peer, block });
     }
 
-    /// Hashes and writes a piece, all of whose blocks are there.
-    fn verify(&mut self, file: FileId, piece: PieceIndex) {
-        let Some(transfer) = self.transfers.get_mut(&file) else { return };
-        let number = transfer.run;
-        let Some(active) = transfer.active.as_mut() else { return };
-        let manifest = Arc::clone(&active.manifest);
-        let parts = active.buffers.take(piece);
-        let partial = active.partial.clone();
-        let seams = Arc::clone(&self.seams);
-        self.seams.env.spawn(async move {
-            let permit = seams.hashes.acquire().await;
-            let outcome = seams.env.offload(move || check(&manifest, &partial, piece, parts)).await;
-            drop(permit);
-            seams.report(Input::Checked { run: Run { file, number }, piece, outcome }).await;
-        });
-    }
-
-    pub(super) fn checked(&mut self, run: Run, piece: PieceIndex, outcome: Checked) {
-        let Some(active) = self.running(run) else { return };
-        match outcome {
-            Checked::Verified(parts) => {
-                active.unsaved = true;
-                active.follow.keep(piece, parts);
-                self.feed(run.file, Happening::Verified { piece });
-                self.queue_have(run.file, piece);
-                self.progressed(run.file);
-                self.advance(run.file);
-            }
-            Checked::Corrupt => self.feed(run.file, Happening::Corrupt { piece }),
-            Checked::Unwritten(error) => self.pause(run.file, Some(error)),
-        }
-    }
-
-    fn progressed(&mut self, file: FileId) {
+    pub(super) fn progressed(&mut self, file: FileId) {
         if let Some(transfer) = self.transfers.get_mut(&file) {
             transfer.waits = None;
         }
     }
 
-    /// Takes the whole file's hash further; at the end of the file, gives it its name.
-    fn advance(&mut self, file: FileId) {
-        let Some(transfer) = self.transfers.get_mut(&file) else { return };
-        let (number, expected) = (transfer.run, transfer.record.manifest.sha1);
-        let Some(active) = transfer.active.as_mut() else { return };
-        if active.follow.next < active.machine.have().len() {
-            return self.follow(file);
-        }
-        let Some(hash) = active.follow.hash.take_if(|_| !active.placing) else { return };
-        (active.placing, active.unsaved) = (true, false);
-        if hash.finish() == expected {
-            self.give_name(Run { file, number });
-        } else if std::mem::replace(&mut transfer.doubted, true) {
-            let message = "Every piece is what the manifest says, but the whole is not what its SHA-1 says: whoever \
-                           shared it described it wrongly. Ask them to share it again.";
-            self.fail(file, Failure::new(ErrorCode::Integrity, message));
-        } else {
-            // Pieces verified earlier were changed on disk since: they are found and fetched again.
-            tracing::warn!(?file, "the whole file is not what it should be: its pieces are read again");
-            self.end_run(file);
-            self.open(file);
-        }
-    }
-
-    fn follow(&mut self, file: FileId) {
-        let Some(transfer) = self.transfers.get_mut(&file) else { return };
-        let number = transfer.run;
-        let Some(active) = transfer.active.as_mut() else { return };
-        let Some((mut hash, stretch)) = active.follow.take(active.machine.have()) else { return };
-        let partial = active.partial.clone();
-        let seams = Arc::clone(&self.seams);
-        self.seams.env.spawn(async move {
-            let next = stretch.last().map_or(0, |(piece, _)| piece.0 + 1);
-            let work = move || {
-                for (piece, parts) in stretch {
-                    match parts {
-                        Some(parts) => parts.iter().for_each(|part| hash.update(part)),
-                        None => hash.update(&partial.read(piece)?),
-                    }
-                }
-                Ok((hash, next))
-            };
-            let result = seams.env.offload(work).await;
-            seams.report(Input::Followed { run: Run { file, number }, result }).await;
-        });
-    }
-
-    pub(super) fn followed(&mut self, run: Run, result: Followed) {
-        let Some(active) = self.running(run) else { return };
-        match result {
-            Ok((hash, next)) => {
-                active.follow.hash = Some(hash);
-                active.follow.next = next;
-                self.advance(run.file);
-            }
-            Err(error) => self.pause(run.file, Some(error.into())),
-        }
-    }
-
     /// Gives the complete file its name.
-    fn give_name(&mut self, run: Run) {
+    pub(super) fn give_name(&mut self, run: Run) {
         let Some(transfer) = self.transfers.get(&run.file) else { return };
         let Some(active) = &transfer.active else { return };
         let (partial, record, have) = (active.partial.clone(), transfer.record.clone(), active.machine.have().clone());
@@ -450,19 +341,8 @@ impl Hub {
     }
 
     /// The download that a job's report belongs to, while that run goes on.
-    fn running(&mut self, run: Run) -> Option<&mut Active> {
+    pub(super) fn running(&mut self, run: Run) -> Option<&mut Active> {
         let transfer = self.transfers.get_mut(&run.file).filter(|transfer| transfer.run == run.number);
         transfer.and_then(|transfer| transfer.active.as_mut())
-    }
-}
-
-fn check(manifest: &Manifest, partial: &Partial, piece: PieceIndex, parts: Vec<Bytes>) -> Checked {
-    let slices = || parts.iter().map(|part| &part[..]);
-    if !manifest.is_piece(piece, slices()) {
-        return Checked::Corrupt;
-    }
-    match partial.write(piece, slices()) {
-        Ok(()) => Checked::Verified(parts),
-        Err(error) => Checked::Unwritten(error),
     }
 }

@@ -13,8 +13,8 @@ use tokio::{
 
 use super::{
     Seams,
-    downloads::{Checked, Opened, Run},
-    follow::Followed,
+    downloads::{Opened, Run},
+    hashing::Hashed,
     ledger::Ledger,
     members::Standing,
     orders::Waiter,
@@ -65,10 +65,8 @@ pub(super) enum Input {
     Swarm { file: FileId, result: Result<Vec<SwarmPeer>, Failure> },
     /// A download's partial file is open, or why not.
     Opened { run: Run, result: Result<Opened, ContentError> },
-    /// A received piece was hashed and written, or not.
-    Checked { run: Run, piece: PieceIndex, outcome: Checked },
-    /// The whole file's hash has come further.
-    Followed { run: Run, result: Followed },
+    /// A received piece was hashed and written, or not; the whole file's hash has come further, or not.
+    Hashed { run: Run, hashed: Hashed },
     /// Pieces were recorded durable.
     Saved { run: Run, result: Result<(), Failure> },
     /// A complete file has its final name, or why not.
@@ -179,8 +177,7 @@ impl Hub {
             Input::Ended { group, memberships } => self.memberships_ended(group, memberships),
             Input::Swarm { file, result } => self.swarm(file, result),
             Input::Opened { run, result } => self.opened(run, result),
-            Input::Checked { run, piece, outcome } => self.checked(run, piece, outcome),
-            Input::Followed { run, result } => self.followed(run, result),
+            Input::Hashed { run, hashed } => self.hashed(run, hashed),
             Input::Saved { run, result } => self.saved(run, result),
             Input::Placed { run, result } => self.placed(run, result),
             Input::Rechecked { file, result } => self.rechecked(file, result),

@@ -15,7 +15,7 @@ mod downloads;
 mod failure;
 mod fetch;
 mod finding;
-mod follow;
+mod hashing;
 mod hub;
 mod ledger;
 mod members;

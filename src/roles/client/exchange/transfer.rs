@@ -8,13 +8,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{buffers::Buffers, finding::FIND_SOON, follow::Follow};
+use super::{buffers::Buffers, downloads::Run, finding::FIND_SOON, hashing::Hashing};
 use crate::{
     protocol::{
         bitfield::Bitfield,
         client::SwarmPeer,
         error::Failure,
-        ids::DeviceKey,
+        ids::{DeviceKey, FileId},
         manifest::Manifest,
         piece::{PIECE_SIZE, PieceIndex, piece_length},
     },
@@ -56,7 +56,7 @@ pub(super) struct Active {
     pub(super) machine: Download,
     pub(super) partial: Partial,
     pub(super) buffers: Buffers,
-    pub(super) follow: Follow,
+    pub(super) hashing: Hashing,
     /// Pieces were written that no record names yet.
     pub(super) unsaved: bool,
     pub(super) saving: bool,
@@ -83,6 +83,11 @@ impl Transfer {
             told,
             doubted: false,
         }
+    }
+
+    /// The run that is opening, or active.
+    pub(super) fn run(&self, file: FileId) -> Run {
+        Run { file, number: self.run }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -13,7 +13,7 @@ use crate::{
     protocol::{
         client::{Answer, GroupInfo, Request, Standing},
         error::{ErrorCode, Failure},
-        hash::{PieceHash, Sha1Hash},
+        hash::{FileHash, PieceHash, Sha1Hash},
         ids::{FileId, GroupId},
         manifest::{Manifest, ManifestHeader},
         name::{FileName, GroupName},
@@ -23,7 +23,7 @@ use crate::{
     store::{
         client::shares::{self, ShareRecord},
         disk::FileStamp,
-        hasher::{Batch, FileHash, HashError, Source},
+        hasher::{Batch, HashError, Source},
     },
 };
 
@@ -178,7 +178,7 @@ pub(super) async fn hash_file(seams: &Arc<Seams>, path: &Path) -> Result<Hashed,
     while let Some(current) = batch.take().map(Arc::new) {
         let (source, ahead, behind) = (source.clone(), Arc::clone(&current), Arc::clone(&current));
         let in_order = seams.env.offload(move || {
-            whole.follow(&ahead);
+            ahead.follow(&mut whole);
             let next = source.read(ahead.next(), memory)?;
             Ok((whole, next))
         });
