@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
+    ids::{DeviceKey, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
     manifest::ManifestHeader,
     name::{GroupName, UserName},
     version::{Dot, Timestamp, VersionVector},
@@ -147,14 +147,6 @@ impl ChangeBody {
     pub fn manifest(&self) -> Option<(ManifestId, &ManifestHeader)> {
         match self {
             Self::ShareBegun { manifest, .. } => Some((manifest.id(), manifest)),
-            _ => None,
-        }
-    }
-
-    /// The file that a share is of.
-    pub fn file(&self) -> Option<FileId> {
-        match self {
-            Self::ShareBegun { group, manifest, .. } => Some(FileId::of(group, &manifest.id())),
             _ => None,
         }
     }
