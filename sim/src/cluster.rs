@@ -1,7 +1,8 @@
 //! Hosts that run the roles, and the faults that befall them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fmt::{self, Display},
     future::Future,
     net::IpAddr,
     sync::{
@@ -20,8 +21,10 @@ use turmoil::{Builder, Sim};
 
 use crate::{
     clock::{BEGIN_MS, SimClock},
+    coverage,
     disk::{Crash, SimDisk},
     net::SimNetwork,
+    steps::{Skips, Steps},
 };
 
 /// Room on every disk, in bytes.
@@ -42,6 +45,8 @@ pub(crate) struct Cluster {
     seed: u64,
     hosts: BTreeMap<&'static str, Host>,
     faults: Faults,
+    /// Hosts that have crashed.
+    down: BTreeSet<&'static str>,
     /// Pairs of hosts that are cut off from each other, the lesser name first.
     cuts: BTreeMap<(&'static str, &'static str), Cut>,
 }
@@ -59,8 +64,8 @@ pub(crate) struct Host {
 }
 
 impl Cluster {
-    /// No hosts yet; `seed` decides everything that is left to chance.
-    pub(crate) fn new(seed: u64) -> Self {
+    /// No hosts yet; `seed` decides everything that is left to chance, and the steps in `skips` are left out.
+    pub(crate) fn new(seed: u64, skips: Skips) -> Self {
         let sim = Builder::new()
             .rng_seed(seed)
             .epoch(SystemTime::UNIX_EPOCH + Duration::from_millis(BEGIN_MS))
@@ -71,7 +76,8 @@ impl Cluster {
             .tcp_capacity(SEGMENTS)
             .enable_random_order()
             .build();
-        Self { sim, seed, hosts: BTreeMap::new(), faults: Faults::default(), cuts: BTreeMap::new() }
+        let faults = Faults { steps: Steps::new(skips), orders: Arc::default() };
+        Self { sim, seed, hosts: BTreeMap::new(), faults, down: BTreeSet::new(), cuts: BTreeMap::new() }
     }
 
     /// Plugs a machine in, its clock `skew_ms` ahead; nothing runs on it yet.
@@ -104,8 +110,18 @@ impl Cluster {
         generator(self.seed, 0)
     }
 
+    /// What the script asks before each random piece of work.
+    pub(crate) fn steps(&self) -> Steps {
+        self.faults.steps.clone()
+    }
+
+    /// Simulated time so far.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
     /// Runs everything until the script ends; fails when it, or any host, fails.
-    pub(crate) fn run(mut self, script: impl Future<Output = Outcome> + 'static) -> Outcome {
+    pub(crate) fn run(&mut self, script: impl Future<Output = Outcome> + 'static) -> Outcome {
         self.sim.client("script", script);
         while !self.sim.step()? {
             for order in self.faults.take() {
@@ -124,8 +140,14 @@ impl Cluster {
                     Crash::Process => self.sim.crash(name),
                     Crash::Power => self.silently(name, |sim| sim.crash(name)),
                 }
+                self.down.insert(name);
             }
-            Order::Restart(name) => self.sim.bounce(name),
+            // A crash that was left out leaves nothing to do.
+            Order::Restart(name) => {
+                if self.down.remove(name) {
+                    self.sim.bounce(name);
+                }
+            }
             Order::Cut(one, two, cut) => self.cut(one, two, cut),
             Order::Heal(one, two) => self.heal(one, two),
         }
@@ -203,8 +225,12 @@ fn generator(seed: u64, stream: u64) -> ChaCha20Rng {
 }
 
 /// Harm done to hosts and links; for the script.
-#[derive(Clone, Default)]
+///
+/// Each harm is a step of the run, which may be left out; what mends it is none, and does nothing where no harm was done: a
+/// world left broken would fail for another reason.
+#[derive(Clone)]
 pub(crate) struct Faults {
+    steps: Steps,
     orders: Arc<Mutex<Vec<Order>>>,
 }
 
@@ -228,6 +254,32 @@ enum Order {
     Restart(&'static str),
     Cut(&'static str, &'static str, Cut),
     Heal(&'static str, &'static str),
+}
+
+impl Order {
+    /// The coverage point of an order that does harm; none for one that mends.
+    fn harm(&self) -> Option<&'static str> {
+        match self {
+            Self::Crash(_, Crash::Power) => Some("fault: power failure"),
+            Self::Crash(_, Crash::Process) => Some("fault: process killed"),
+            Self::Cut(_, _, Cut::Lost) => Some("fault: messages lost"),
+            Self::Cut(_, _, Cut::Late) => Some("fault: messages late"),
+            Self::Restart(_) | Self::Heal(..) => None,
+        }
+    }
+}
+
+impl Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash(name, Crash::Power) => write!(f, "power failure at {name}"),
+            Self::Crash(name, Crash::Process) => write!(f, "kill {name}"),
+            Self::Restart(name) => write!(f, "restart {name}"),
+            Self::Cut(one, two, Cut::Lost) => write!(f, "lose all between {one} and {two}"),
+            Self::Cut(one, two, Cut::Late) => write!(f, "hold all between {one} and {two}"),
+            Self::Heal(one, two) => write!(f, "heal {one} and {two}"),
+        }
+    }
 }
 
 impl Faults {
@@ -258,7 +310,11 @@ impl Faults {
 
     /// Orders are obeyed between two steps.
     async fn order(&self, order: Order) {
-        tracing::info!(?order, "fault");
+        match order.harm() {
+            Some(_) if !self.steps.take(order) => return tokio::time::sleep(2 * TICK).await,
+            Some(harm) => coverage::reached(harm),
+            None => tracing::info!("{order}"),
+        }
         self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
         tokio::time::sleep(2 * TICK).await;
     }

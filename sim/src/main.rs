@@ -4,10 +4,12 @@ mod clock;
 mod cluster;
 #[cfg(test)]
 mod contract;
+mod coverage;
 mod disk;
 mod net;
 mod role;
 mod scenario;
+mod steps;
 mod trace;
 
 use std::{
@@ -20,7 +22,12 @@ use clap::{Parser, Subcommand};
 #[cfg(test)]
 use p2p::protocol;
 
-use self::scenario::{ALL, Run, Scenario};
+use self::{
+    coverage::Counts,
+    scenario::{ALL, Run, Scenario},
+    steps::Skips,
+    trace::Trace,
+};
 
 /// Lines of the trace shown when a run fails.
 const LAST_LINES: usize = 40;
@@ -45,6 +52,9 @@ enum Action {
         /// Show events as they happen, chosen as in `RUST_LOG` (`info`, `p2p=debug`).
         #[arg(long, value_name = "FILTER")]
         trace: Option<String>,
+        /// Leave out these steps, such as `3,9-14`: the numbers are those in the trace.
+        #[arg(long, value_name = "LIST", default_value = "")]
+        skip: Skips,
         /// Keep the whole trace in a file.
         #[arg(long, value_name = "FILE")]
         keep: Option<PathBuf>,
@@ -83,17 +93,27 @@ impl Action {
         match self {
             Self::List => list(),
             Self::Meta(what) => what.scenarios()?.into_iter().map(|scenario| meta(scenario, what.seed)).all_well(),
-            Self::Run { what, seeds, trace, keep } => {
-                let scenarios = what.scenarios()?;
-                let each = scenarios.into_iter().flat_map(|scenario| {
+            Self::Run { what, seeds, skip, trace, keep } => {
+                let wanted = || match &trace {
+                    Some(filter) => Trace::filtered(filter).echoed(),
+                    None => Trace::full(),
+                };
+                let mut met = Counts::new();
+                let each = what.scenarios()?.into_iter().flat_map(|scenario| {
                     (what.seed..what.seed.saturating_add(seeds)).map(move |seed| (scenario, seed))
                 });
-                each.map(|(scenario, seed)| {
-                    let run = scenario.run(seed, trace.as_deref(), trace.is_some());
-                    keep.as_ref().map_or(Ok(()), |path| std::fs::write(path, &run.trace))?;
-                    report(scenario, seed, &run, trace.is_some())
-                })
-                .all_well()
+                let well = each
+                    .map(|(scenario, seed)| {
+                        let traced = wanted();
+                        let run = scenario.run(seed, skip.clone(), &traced);
+                        let lines = traced.take();
+                        keep.as_ref().map_or(Ok(()), |path| std::fs::write(path, &lines))?;
+                        coverage::add(&mut met, &run.coverage);
+                        report(scenario, seed, &skip, &run, if trace.is_some() { "" } else { &lines })
+                    })
+                    .all_well()?;
+                cover(&met)?;
+                Ok(well)
             }
         }
     }
@@ -123,32 +143,44 @@ fn list() -> io::Result<bool> {
     Ok(true)
 }
 
-/// `shown`: the trace was, as it went.
-fn report(scenario: &Scenario, seed: u64, run: &Run, shown: bool) -> io::Result<bool> {
+/// What was met and what was not.
+fn cover(met: &Counts) -> io::Result<()> {
+    for (point, count) in met {
+        writeln!(io::stdout(), "{count:>8}  {point}")?;
+    }
+    for point in coverage::missing(coverage::MUST, met) {
+        writeln!(io::stdout(), "{:>8}  {point}", "never")?;
+    }
+    Ok(())
+}
+
+/// `lines`: of the trace, the last of which are shown.
+fn report(scenario: &Scenario, seed: u64, skips: &Skips, run: &Run, lines: &str) -> io::Result<bool> {
     let mut out = io::stdout();
     let Some(failure) = &run.failure else {
-        writeln!(out, "{} seed {seed}: ok, {} events", scenario.name, run.trace.lines().count())?;
+        let (steps, elapsed) = (run.steps, run.elapsed.as_secs());
+        writeln!(out, "{} seed {seed}: ok, {steps} steps in {elapsed} s", scenario.name)?;
         return Ok(true);
     };
-    let lines: Vec<&str> = run.trace.lines().collect();
-    let last = if shown { 0 } else { LAST_LINES };
-    for line in &lines[lines.len().saturating_sub(last)..] {
+    let lines: Vec<&str> = lines.lines().collect();
+    for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
         writeln!(out, "{line}")?;
     }
     writeln!(out, "{} seed {seed}: FAILED: {failure}", scenario.name)?;
-    writeln!(out, "replay: cargo sim run --scenario {} --seed {seed} --trace info", scenario.name)?;
+    let skip = if skips.is_empty() { String::new() } else { format!(" --skip {skips}") };
+    writeln!(out, "replay: cargo sim run --scenario {} --seed {seed}{skip} --trace info", scenario.name)?;
     Ok(false)
 }
 
 fn meta(scenario: &Scenario, seed: u64) -> io::Result<bool> {
-    let (one, two) = (scenario.run(seed, None, false), scenario.run(seed, None, false));
-    let Some((line, one, two)) = trace::first_difference(&one.trace, &two.trace) else {
-        writeln!(
-            io::stdout(),
-            "{} seed {seed}: same trace twice, {} events",
-            scenario.name,
-            one.trace.lines().count()
-        )?;
+    let traced = || {
+        let trace = Trace::full();
+        scenario.run(seed, Skips::default(), &trace);
+        trace.take()
+    };
+    let (one, two) = (traced(), traced());
+    let Some((line, one, two)) = trace::first_difference(&one, &two) else {
+        writeln!(io::stdout(), "{} seed {seed}: same trace twice, {} events", scenario.name, one.lines().count())?;
         return Ok(true);
     };
     writeln!(io::stdout(), "{} seed {seed}: FAILED: the traces part at event {line}\n  {one}\n  {two}", scenario.name)?;

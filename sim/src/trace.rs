@@ -7,36 +7,59 @@ use std::{
 
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Registry,
+    filter::Targets,
     fmt::{MakeWriter, format::Writer, time::FormatTime},
+    layer::{Layer as _, SubscriberExt as _},
 };
 
-/// Every event of ours; of the libraries only what warns. turmoil would print ciphertext, which differs from run to run.
-const FULL: &str = "warn,p2p=trace,p2p_sim=trace,turmoil=info";
+use crate::coverage::{self, Coverage};
 
-/// Where a run's trace goes.
-#[derive(Clone, Default)]
+/// Every event of ours; of the libraries only what warns. turmoil would print ciphertext, which differs from run to run.
+const FULL: &str = "warn,p2p=trace,p2p_sim=trace,coverage=trace,turmoil=info";
+
+/// What is traced of a run, and where it goes.
+#[derive(Clone)]
 pub(crate) struct Trace {
+    /// Nothing is traced without one.
+    filter: Option<String>,
     lines: Arc<Mutex<Vec<u8>>>,
     echo: bool,
 }
 
 impl Trace {
-    /// A trace that is kept, and shown on stderr too when `echo` says so.
-    pub(crate) fn new(echo: bool) -> Self {
-        Self { lines: Arc::default(), echo }
+    /// Nothing is traced: the quickest.
+    pub(crate) fn off() -> Self {
+        Self { filter: None, lines: Arc::default(), echo: false }
     }
 
-    /// What turns events into lines. `filter` in the words of `RUST_LOG`; all of it when there is none.
-    pub(crate) fn subscriber(&self, filter: Option<&str>) -> impl Subscriber + Send + Sync + use<> {
-        tracing_subscriber::fmt()
-            .with_env_filter(
-                filter.map_or_else(|| EnvFilter::new(FULL), |filter| EnvFilter::new(format!("turmoil=info,{filter}"))),
-            )
-            .with_ansi(false)
-            .with_timer(SimulatedTime)
-            .with_writer(self.clone())
-            .finish()
+    /// Everything, kept in memory.
+    pub(crate) fn full() -> Self {
+        Self::filtered(FULL)
+    }
+
+    /// What `filter` says in the words of `RUST_LOG`, kept in memory.
+    pub(crate) fn filtered(filter: &str) -> Self {
+        // turmoil's spans name the host.
+        Self { filter: Some(format!("turmoil=info,{filter}")), ..Self::off() }
+    }
+
+    /// Is shown on stderr too, as it goes.
+    pub(crate) fn echoed(self) -> Self {
+        Self { echo: true, ..self }
+    }
+
+    /// What turns events into lines, and counts those that `coverage` wants whatever is traced.
+    pub(crate) fn subscriber(&self, coverage: &Coverage) -> impl Subscriber + Send + Sync + use<> {
+        let lines = self.filter.as_ref().map(|filter| {
+            tracing_subscriber::fmt::layer()
+                .with_ansi(false)
+                .with_timer(SimulatedTime)
+                .with_writer(self.clone())
+                .with_filter(EnvFilter::new(filter))
+        });
+        let points = Targets::new().with_target(coverage::TARGET, tracing::Level::TRACE);
+        Registry::default().with(lines).with(coverage.clone().with_filter(points))
     }
 
     /// The lines so far, taken out.

@@ -9,10 +9,13 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use crate::{
     cluster::{Cluster, Outcome},
+    coverage::{Counts, Coverage},
+    steps::Skips,
     trace::Trace,
 };
 
@@ -52,12 +55,16 @@ pub(crate) const ALL: &[Scenario] = &[
     },
 ];
 
-/// How a run ended, and all that happened in it.
+/// How a run ended, and what happened in it.
 pub(crate) struct Run {
     /// Why it failed, if it did.
     pub(crate) failure: Option<String>,
-    /// The trace.
-    pub(crate) trace: String,
+    /// Simulated time.
+    pub(crate) elapsed: Duration,
+    /// How many steps there were, those left out included.
+    pub(crate) steps: u32,
+    /// The coverage points that were met.
+    pub(crate) coverage: Counts,
 }
 
 impl Scenario {
@@ -66,16 +73,22 @@ impl Scenario {
         ALL.iter().find(|scenario| scenario.name == name)
     }
 
-    /// Runs it with a seed; `filter` chooses what is traced (all of it when there is none), `echo` shows it as it goes.
-    pub(crate) fn run(&self, seed: u64, filter: Option<&str>, echo: bool) -> Run {
+    /// Runs it with a seed, without the steps in `skips`.
+    pub(crate) fn run(&self, seed: u64, skips: Skips, trace: &Trace) -> Run {
         let _alone = alone();
-        let trace = Trace::new(echo);
-        let result = tracing::subscriber::with_default(trace.subscriber(filter), || {
-            let mut cluster = Cluster::new(seed);
+        let coverage = Coverage::default();
+        tracing::subscriber::with_default(trace.subscriber(&coverage), || {
+            let mut cluster = Cluster::new(seed, skips);
+            let steps = cluster.steps();
             let script = (self.build)(&mut cluster);
-            cluster.run(script)
-        });
-        Run { failure: result.err().map(|error| error.to_string()), trace: trace.take() }
+            let outcome = cluster.run(script);
+            Run {
+                failure: outcome.err().map(|error| error.to_string()),
+                elapsed: cluster.elapsed(),
+                steps: steps.count(),
+                coverage: coverage.take(),
+            }
+        })
     }
 }
 
@@ -100,9 +113,14 @@ mod tests {
     #[test]
     fn meta_the_same_seed_is_the_same_run() {
         for scenario in ALL {
-            let (one, two) = (scenario.run(7, None, false), scenario.run(7, None, false));
-            assert!(one.trace.lines().count() > 100, "{}: the trace is empty", scenario.name);
-            assert_eq!(first_difference(&one.trace, &two.trace), None, "{}", scenario.name);
+            let traced = || {
+                let trace = Trace::full();
+                scenario.run(7, Skips::default(), &trace);
+                trace.take()
+            };
+            let (one, two) = (traced(), traced());
+            assert!(one.lines().count() > 100, "{}: the trace is empty", scenario.name);
+            assert_eq!(first_difference(&one, &two), None, "{}", scenario.name);
         }
     }
 
@@ -110,9 +128,26 @@ mod tests {
     fn fixed_seeds() {
         for scenario in ALL {
             for seed in 1..=3 {
-                let run = scenario.run(seed, Some("off"), false);
+                let run = scenario.run(seed, Skips::default(), &Trace::off());
                 assert_eq!(run.failure, None, "cargo sim run --scenario {} --seed {seed}", scenario.name);
             }
         }
+    }
+
+    /// The same random choices are made for what is left.
+    #[test]
+    fn a_step_left_out_changes_no_other() {
+        let storm = Scenario::named("storm").expect("it is in the table");
+        let announced = |skips: &str| {
+            let trace = Trace::filtered("p2p_sim=info");
+            let run = storm.run(2, skips.parse().expect("numbers"), &trace);
+            let trace = trace.take();
+            let steps: Vec<_> = trace.lines().filter_map(|line| Some(line.split_once(" step ")?.1)).collect();
+            assert_eq!(steps.len(), usize::try_from(run.steps).expect("a small number"));
+            steps.into_iter().map(|step| step.replace(" left out", "")).collect::<Vec<_>>()
+        };
+        let all = announced("");
+        assert!(all.len() > 20);
+        assert_eq!(announced("1-5,8,20-30"), all);
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     cluster::{Cluster, Cut, Faults, Outcome},
     disk::Crash,
     role::{Peer, groups, peer, trackers},
+    steps::Steps,
 };
 
 const TRACKERS: [&str; 3] = ["tracker1", "tracker2", "tracker3"];
@@ -23,6 +24,7 @@ const EVENTS: u32 = 60;
 
 struct Storm {
     faults: Faults,
+    steps: Steps,
     rng: ChaCha20Rng,
     peers: Vec<Peer>,
     /// Pairs that are cut off from each other.
@@ -39,6 +41,7 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
     let peers = PEERS.iter().map(|name| peer(cluster, name, 0, &info)).collect();
     let mut storm = Storm {
         faults: cluster.faults(),
+        steps: cluster.steps(),
         rng: cluster.rng(),
         peers,
         cuts: BTreeSet::new(),
@@ -79,6 +82,9 @@ impl Storm {
     async fn write(&mut self, number: u32) -> Outcome {
         let who = self.pick(self.peers.len());
         let name = format!("g{number}");
+        if !self.steps.take(format_args!("{}: create_group {name}", PEERS[who])) {
+            return Ok(());
+        }
         match self.peers[who].tries(&format!("create_group {name}")).await? {
             Ok(_) => {
                 self.created.insert(name);

@@ -1,0 +1,110 @@
+//! Which faults and rare branches a run has met. Whatever the suite must have seen says so in an event of its own, in the
+//! simulation or in role code: `tracing::trace!(target: "coverage", reached = "fault: power failure")`.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::layer::{Context, Layer};
+
+/// The target of these events.
+pub(crate) const TARGET: &str = "coverage";
+
+/// How often each point was reached.
+pub(crate) type Counts = BTreeMap<String, u64>;
+
+/// What a run of the whole suite must have met, `<area>: <what>`: a fault that never happened proves nothing.
+pub(crate) const MUST: &[&str] =
+    &["fault: power failure", "fault: process killed", "fault: messages lost", "fault: messages late"];
+
+/// Says that this point was reached; for the simulation's own code.
+pub(crate) fn reached(point: &str) {
+    tracing::trace!(target: TARGET, reached = point);
+}
+
+/// The points of `must` that are not in `counts`.
+pub(crate) fn missing<'a>(must: &[&'a str], counts: &Counts) -> Vec<&'a str> {
+    must.iter().copied().filter(|point| !counts.contains_key(*point)).collect()
+}
+
+/// Adds the counts of one run to those of many.
+pub(crate) fn add(sum: &mut Counts, run: &Counts) {
+    for (point, count) in run {
+        *sum.entry(point.clone()).or_default() += count;
+    }
+}
+
+/// Counts during a run. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Coverage {
+    counts: Arc<Mutex<Counts>>,
+}
+
+impl Coverage {
+    /// The counts so far, taken out.
+    pub(crate) fn take(&self) -> Counts {
+        mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Coverage {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        event.record(&mut Points(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+}
+
+struct Points<'a>(&'a mut Counts);
+
+impl Visit for Points<'_> {
+    fn record_str(&mut self, field: &Field, point: &str) {
+        if field.name() == "reached" {
+            *self.0.entry(point.into()).or_default() += 1;
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, point: &dyn Debug) {
+        self.record_str(field, &format!("{point:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::Trace;
+
+    fn counted(trace: &Trace) -> Counts {
+        let coverage = Coverage::default();
+        tracing::subscriber::with_default(trace.subscriber(&coverage), || {
+            reached("fault: one");
+            tracing::trace!(target: "coverage", reached = %format_args!("fault: {}", "two"), other = 3);
+            reached("fault: one");
+            tracing::trace!(target: "elsewhere", reached = "nothing");
+        });
+        coverage.take()
+    }
+
+    #[test]
+    fn points_are_counted_whatever_is_traced() {
+        let wanted = Counts::from([("fault: one".into(), 2), ("fault: two".into(), 1)]);
+        for trace in [Trace::off(), Trace::full(), Trace::filtered("off"), Trace::filtered("info")] {
+            assert_eq!(counted(&trace), wanted);
+        }
+    }
+
+    #[test]
+    fn what_was_never_met_is_missing() {
+        let mut counts = Counts::new();
+        assert_eq!(missing(&["a", "b"], &counts), ["a", "b"]);
+        add(&mut counts, &Counts::from([("b".into(), 2)]));
+        add(&mut counts, &Counts::from([("b".into(), 3), ("c".into(), 1)]));
+        assert_eq!(missing(&["a", "b"], &counts), ["a"]);
+        assert_eq!(counts["b"], 5);
+    }
+}
