@@ -23,7 +23,7 @@ use p2p::{
             },
         },
         environment::Environment,
-        tracker::{Tracker, TrackerConfig},
+        tracker::{PasswordCost, Tracker, TrackerConfig},
     },
     store::disk::Disk as _,
 };
@@ -56,6 +56,7 @@ pub(crate) fn trackers(cluster: &mut Cluster, machines: &[(&'static str, i64)]) 
             data_dir: PathBuf::from(DATA_DIR),
             bind: None,
             metrics: None,
+            password_cost: PasswordCost::LEAST,
         };
         cluster.start(name, move |env| run_tracker(env, config.clone()));
     }

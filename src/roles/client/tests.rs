@@ -14,7 +14,7 @@ use crate::{
     },
     roles::{
         environment::{Offload, WallClock},
-        tracker::{Tracker, TrackerConfig},
+        tracker::{PasswordCost, Tracker, TrackerConfig},
     },
     store::disk::SystemDisk,
     transport::memory::Memory,
@@ -55,7 +55,8 @@ impl Rig {
 
     async fn tracker(&self, no: u16) -> Tracker {
         let data_dir = self.folder.path().join(format!("tracker-{no}"));
-        let config = TrackerConfig { info: self.info.clone(), no: TrackerNo(no), data_dir, bind: None, metrics: None };
+        let (info, password_cost) = (self.info.clone(), PasswordCost::LEAST);
+        let config = TrackerConfig { info, no: TrackerNo(no), data_dir, bind: None, metrics: None, password_cost };
         Tracker::start(self.environment(u8::try_from(no).unwrap()), config).await.unwrap()
     }
 

@@ -10,7 +10,7 @@ use super::super::{
         command::{Command, DownloadRow, Event, Rate, Reply},
     },
     environment::Environment,
-    tracker::{Tracker, TrackerConfig},
+    tracker::{PasswordCost, Tracker, TrackerConfig},
 };
 use crate::protocol::{
     client::Password,
@@ -39,7 +39,8 @@ impl Trackers {
         let mut running = Vec::new();
         for no in info.trackers.iter().map(|tracker| tracker.no) {
             let data_dir = dir.join(format!("tracker-{no}"));
-            let config = TrackerConfig { info: info.clone(), no, data_dir, bind: None, metrics: None };
+            let (info, password_cost) = (info.clone(), PasswordCost::OWASP);
+            let config = TrackerConfig { info, no, data_dir, bind: None, metrics: None, password_cost };
             running.push((no, Tracker::start(system()?, config).await?));
         }
         Ok(Self { info, running })

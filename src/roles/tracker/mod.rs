@@ -30,6 +30,7 @@ mod tests;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use node::Node;
+pub use password::PasswordCost;
 use tracing::Instrument as _;
 
 use crate::{
@@ -54,6 +55,8 @@ pub struct TrackerConfig {
     pub bind: Option<String>,
     /// Where Prometheus reads, if it should.
     pub metrics: Option<String>,
+    /// What each password that is set from now on costs to hash.
+    pub password_cost: PasswordCost,
 }
 
 /// A running tracker.

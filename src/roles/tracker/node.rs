@@ -124,7 +124,7 @@ impl Node {
             identity: Identity::new(&opened.secret),
             secret: opened.secret,
             store: Arc::new(opened.store),
-            passwords: Passwords::new(&env),
+            passwords: Passwords::new(&env, config.password_cost),
             counters: Counters::default(),
             state: Mutex::new(state),
             appends,

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -20,21 +20,45 @@ use crate::{
 /// Passwords hashed at the same time: each takes 19 MiB and some 20 ms of a core. The others wait in turn.
 const PARALLEL: usize = 4;
 
-/// Verified in place of an unknown user's. Nobody knows a password for it: its hash is not the result of hashing one.
-const NOBODY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$cDJwIG5vYm9keSBzYWx0$IG5vYm9keSBrbm93cyBhIHBhc3N3b3JkIGZvciB0aGlzISE";
+/// What hashing one password costs, with argon2id on one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordCost {
+    memory_kib: u32,
+    passes: u32,
+}
+
+impl PasswordCost {
+    /// What OWASP recommends.
+    pub const OWASP: Self = Self { memory_kib: 19 * 1024, passes: 2 };
+    /// The least that argon2id allows: for tests and the simulation, whose passwords guard nothing.
+    pub const LEAST: Self = Self { memory_kib: 8, passes: 1 };
+
+    fn hasher(self) -> Argon2<'static> {
+        let params = Params::new(self.memory_kib, self.passes, 1, None).expect("every cost above is within the limits");
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+    }
+
+    /// Verified in place of an unknown user's. Nobody knows a password for it: its hash is not the result of hashing one.
+    fn of_nobody(self) -> String {
+        let Self { memory_kib, passes } = self;
+        format!(
+            "$argon2id$v=19$m={memory_kib},t={passes},p=1$cDJwIG5vYm9keSBzYWx0$IG5vYm9keSBrbm93cyBhIHBhc3N3b3JkIGZvciB0aGlzISE"
+        )
+    }
+}
 
 /// Hashes and verifies passwords off the async threads.
 pub(super) struct Passwords {
     env: Environment,
+    cost: PasswordCost,
     permits: Semaphore,
     salts: Mutex<ChaCha20Rng>,
 }
 
 impl Passwords {
-    pub(super) fn new(env: &Environment) -> Self {
+    pub(super) fn new(env: &Environment, cost: PasswordCost) -> Self {
         let salts = Mutex::new(env.rng("password salts", 0));
-        Self { env: env.clone(), permits: Semaphore::new(PARALLEL), salts }
+        Self { env: env.clone(), cost, permits: Semaphore::new(PARALLEL), salts }
     }
 
     /// The argon2id string of a new password, or `weak_password`.
@@ -43,7 +67,8 @@ impl Passwords {
         let mut salt = [0; 16];
         self.salts.lock().expect("drawing a salt does not panic").fill_bytes(&mut salt);
         let bytes = secret_bytes(&password);
-        let work = move || Argon2::default().hash_password_with_salt(&bytes, &salt).map(|hash| hash.to_string());
+        let hasher = self.cost.hasher();
+        let work = move || hasher.hash_password_with_salt(&bytes, &salt).map(|hash| hash.to_string());
         let hash = self.in_turn(work).await;
         hash.map(Credential)
             .map_err(|error| Failure::new(ErrorCode::Io, format!("Hashing the password failed: {error}.")))
@@ -56,7 +81,7 @@ impl Passwords {
         }
         let bytes = secret_bytes(password);
         let is_known = credential.is_some();
-        let hash = credential.map_or_else(|| NOBODY.to_owned(), |credential| credential.0);
+        let hash = credential.map_or_else(|| self.cost.of_nobody(), |credential| credential.0);
         let matches = self.in_turn(move || Argon2::default().verify_password(&bytes, hash.as_str()).is_ok()).await;
         is_known && matches
     }
@@ -91,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_verifies_against_its_own_hash_only() {
-        let passwords = Passwords::new(&environment(1));
+        let passwords = Passwords::new(&environment(1), PasswordCost::OWASP);
         let one = passwords.hash(password("secret")).await.unwrap();
         let two = passwords.hash(password("secret")).await.unwrap();
         assert!(one.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
@@ -103,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn empty_and_endless_passwords_are_weak() {
-        let passwords = Passwords::new(&environment(1));
+        let passwords = Passwords::new(&environment(1), PasswordCost::OWASP);
         for text in [String::new(), "x".repeat(MAX_PASSWORD_BYTES + 1)] {
             assert_eq!(passwords.hash(password(&text)).await.unwrap_err().code, ErrorCode::WeakPassword);
         }
@@ -112,8 +137,10 @@ mod tests {
 
     #[test]
     fn an_unknown_user_costs_as_much() {
-        let nobody = argon2::PasswordHash::new(NOBODY).unwrap();
-        let params = argon2::Params::try_from(&nobody).unwrap();
-        assert_eq!((params.m_cost(), params.t_cost(), params.p_cost()), (19 * 1024, 2, 1));
+        for cost in [PasswordCost::OWASP, PasswordCost::LEAST] {
+            let nobody = cost.of_nobody();
+            let params = Params::try_from(&argon2::PasswordHash::new(&nobody).unwrap()).unwrap();
+            assert_eq!((params.m_cost(), params.t_cost(), params.p_cost()), (cost.memory_kib, cost.passes, 1));
+        }
     }
 }

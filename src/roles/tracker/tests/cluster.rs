@@ -13,7 +13,7 @@ use crate::{
     protocol::{ids::TrackerNo, tracker_info::TrackerInfo, version::VersionVector},
     roles::{
         environment::{Environment, Offload},
-        tracker::{Tracker, TrackerConfig},
+        tracker::{PasswordCost, Tracker, TrackerConfig},
     },
     store::disk::SystemDisk,
 };
@@ -72,6 +72,7 @@ impl Cluster {
             data_dir: self.folders[no - 1].path().to_owned(),
             bind: None,
             metrics: Some(format!("10.0.0.{no}:9000")),
+            password_cost: PasswordCost::LEAST,
         };
         Tracker::start(env, config).await
     }
