@@ -24,6 +24,7 @@ use crate::{
     coverage,
     disk::{Crash, SimDisk},
     net::SimNetwork,
+    oracle::Watch,
     steps::{Skips, Steps},
 };
 
@@ -50,6 +51,7 @@ pub(crate) struct Cluster {
     faults: Faults,
     /// Hosts that have crashed.
     down: BTreeSet<&'static str>,
+    watch: Watch,
     /// Pairs of hosts that are cut off from each other, the lesser name first.
     cuts: BTreeMap<(&'static str, &'static str), Cut>,
 }
@@ -80,7 +82,15 @@ impl Cluster {
             .enable_random_order()
             .build();
         let faults = Faults { steps: Steps::new(skips), orders: Arc::default() };
-        Self { sim, seed, hosts: BTreeMap::new(), faults, down: BTreeSet::new(), cuts: BTreeMap::new() }
+        Self {
+            sim,
+            seed,
+            hosts: BTreeMap::new(),
+            faults,
+            watch: Watch::default(),
+            down: BTreeSet::new(),
+            cuts: BTreeMap::new(),
+        }
     }
 
     /// Plugs a machine in, its clock `skew_ms` ahead; nothing runs on it yet.
@@ -90,6 +100,7 @@ impl Cluster {
         let ip = self.sim.lookup(name);
         let host = Host { ip, disk, skew_ms, seed: self.seed, number, lives: Arc::default(), received: Arc::default() };
         self.hosts.insert(name, host.clone());
+        self.watch.plugged(name, host.disk.clone());
         host
     }
 
@@ -106,6 +117,11 @@ impl Cluster {
     /// What the script uses to do harm.
     pub(crate) fn faults(&self) -> Faults {
         self.faults.clone()
+    }
+
+    /// What the oracles look at.
+    pub(crate) fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 
     /// The randomness of the script.

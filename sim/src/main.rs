@@ -7,6 +7,7 @@ mod contract;
 mod coverage;
 mod disk;
 mod net;
+mod oracle;
 mod role;
 mod scenario;
 mod steps;

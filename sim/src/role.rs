@@ -16,7 +16,7 @@ use p2p::{
     },
     roles::{
         client::{
-            Client, ClientConfig,
+            self, Client, ClientConfig,
             command::{
                 Command, Rate, Reply,
                 parse::{Line, parse},
@@ -35,10 +35,11 @@ use tokio::{
 use crate::{
     cluster::{Cluster, Host, Outcome},
     disk::SimDisk,
+    oracle::{Watch, secrets},
 };
 
 /// Where every role keeps its state.
-const DATA_DIR: &str = "/data";
+pub(crate) const DATA_DIR: &str = "/data";
 /// Where users keep their files.
 const HOME: &str = "/home";
 /// A command that takes longer than this in simulated time is stuck.
@@ -49,7 +50,7 @@ pub(crate) fn trackers(cluster: &mut Cluster, machines: &[(&'static str, i64)]) 
     let hosts: Vec<_> = machines.iter().map(|(name, skew_ms)| cluster.machine(name, *skew_ms)).collect();
     let lines: Vec<_> = hosts.iter().map(|host| format!("{}:5000", host.ip())).collect();
     let info = TrackerInfo::parse(lines.join("\n").as_bytes()).expect("addresses, one a line");
-    for ((name, _), no) in machines.iter().zip(1..) {
+    for (&(name, _), no) in machines.iter().zip(1..) {
         let config = TrackerConfig {
             info: info.clone(),
             no: TrackerNo(no),
@@ -58,13 +59,16 @@ pub(crate) fn trackers(cluster: &mut Cluster, machines: &[(&'static str, i64)]) 
             metrics: None,
             password_cost: PasswordCost::LEAST,
         };
-        cluster.start(name, move |env| run_tracker(env, config.clone()));
+        let watch = cluster.watch();
+        watch.is_for_tracker(name);
+        cluster.start(name, move |env| run_tracker(env, config.clone(), watch.clone(), name));
     }
     info
 }
 
-async fn run_tracker(env: Environment, config: TrackerConfig) -> Outcome {
-    let tracker = Tracker::start(env.clone(), config).await?;
+async fn run_tracker(env: Environment, config: TrackerConfig, watch: Watch, name: &'static str) -> Outcome {
+    let tracker = Arc::new(Tracker::start(env.clone(), config).await?);
+    watch.runs(name, &tracker);
     tracing::info!(address = %tracker.address(), "tracker is up");
     env.shutdown.cancelled().await;
     Ok(())
@@ -80,7 +84,7 @@ pub(crate) struct Peer {
 
 struct Order {
     command: Command,
-    answer: oneshot::Sender<Result<Reply, Failure>>,
+    answer: oneshot::Sender<Result<client::Outcome, Failure>>,
 }
 
 /// Plugs in a machine for a client and runs it.
@@ -111,7 +115,7 @@ async fn run_client(env: Environment, config: ClientConfig, incoming: Arc<Mutex<
         env.spawn(async move {
             let result = client.execute(command).await;
             // Nobody waits any more when the script gave up.
-            let _ = answer.send(result.map(|outcome| outcome.reply));
+            let _ = answer.send(result);
         });
     }
     Ok(())
@@ -120,28 +124,38 @@ async fn run_client(env: Environment, config: ClientConfig, incoming: Arc<Mutex<
 impl Peer {
     /// Has the client execute a line of the command contract. The outer error: nobody knows whether it was executed.
     pub(crate) async fn tries(&self, line: &str) -> Result<Result<Reply, Failure>, Box<dyn Error>> {
-        tracing::info!(peer = self.name, line, "command");
+        Ok(self.asks(line).await?.map(|outcome| outcome.reply))
+    }
+
+    /// As [`tries`](Self::tries); a reply comes with whether it is marked stale.
+    pub(crate) async fn asks(&self, line: &str) -> Result<Result<client::Outcome, Failure>, Box<dyn Error>> {
+        let shown = secrets::hidden(line);
+        tracing::info!(peer = self.name, line = shown, "command");
         let Line::Run(command) = parse(line).ok_or("an empty line")?.line? else {
-            return Err(format!("{line} is not for the client").into());
+            return Err(format!("{shown} is not for the client").into());
         };
         let (answer, answered) = oneshot::channel();
         self.orders.send(Order { command, answer }).await.map_err(|_| format!("{} is gone", self.name))?;
-        let result = timeout(PATIENCE, answered).await.map_err(|_| format!("{}: {line}: stuck", self.name))?;
-        let result = result.map_err(|_| format!("{} crashed before it answered {line}", self.name))?;
-        tracing::info!(peer = self.name, line, ?result, "answer");
+        let result = timeout(PATIENCE, answered).await.map_err(|_| format!("{}: {shown}: stuck", self.name))?;
+        let result = result.map_err(|_| format!("{} crashed before it answered {shown}", self.name))?;
+        tracing::info!(peer = self.name, line = shown, ?result, "answer");
         Ok(result)
     }
 
     /// Has the client execute a line, which must succeed.
     pub(crate) async fn does(&self, line: &str) -> Result<Reply, Box<dyn Error>> {
-        Ok(self.tries(line).await?.map_err(|failure| format!("{}: {line}: {failure}", self.name))?)
+        let failed = |failure| format!("{}: {}: {failure}", self.name, secrets::hidden(line));
+        Ok(self.tries(line).await?.map_err(failed)?)
     }
 
     /// Has the client execute a line, which must be refused with `code`.
     pub(crate) async fn is_refused(&self, line: &str, code: ErrorCode) -> Outcome {
         match self.tries(line).await? {
             Err(failure) if failure.code == code => Ok(()),
-            other => Err(format!("{}: {line}: expected {code}, not {other:?}", self.name).into()),
+            other => {
+                let line = secrets::hidden(line);
+                Err(format!("{}: {line}: expected {code}, not {other:?}", self.name).into())
+            }
         }
     }
 

@@ -13,7 +13,10 @@ use tracing_subscriber::{
     layer::{Layer as _, SubscriberExt as _},
 };
 
-use crate::coverage::{self, Coverage};
+use crate::{
+    coverage::{self, Coverage},
+    oracle::{Verdict, secrets},
+};
 
 /// Every event of ours; of the libraries only what warns. turmoil would print ciphertext, which differs from run to run.
 const FULL: &str = "warn,p2p=trace,p2p_sim=trace,coverage=trace,turmoil=info";
@@ -60,6 +63,11 @@ impl Trace {
         });
         let points = Targets::new().with_target(coverage::TARGET, tracing::Level::TRACE);
         Registry::default().with(lines).with(coverage.clone().with_filter(points))
+    }
+
+    /// Whether the lines so far are free of passwords.
+    pub(crate) fn shows_no_secret(&self) -> Verdict {
+        secrets::not_in_trace(&String::from_utf8_lossy(&self.lines.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// The lines so far, taken out.

@@ -14,6 +14,7 @@ use super::Script;
 use crate::{
     cluster::{Cluster, Faults, Outcome},
     disk::Crash,
+    oracle::Oracle,
     role::{Peer, groups, peer, trackers, uploaded},
 };
 
@@ -22,6 +23,7 @@ const BOOK_BYTES: usize = 5 * 512 * 1024 + 1000;
 
 struct First {
     faults: Faults,
+    oracle: Oracle,
     rng: ChaCha20Rng,
     alice: Peer,
     bob: Peer,
@@ -37,13 +39,16 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
     let mut rng = cluster.rng();
     let mut book = vec![0; BOOK_BYTES];
     rng.fill_bytes(&mut book);
-    let mut first = First { faults: cluster.faults(), rng, alice, bob, carol, dave, book };
+    let mut first =
+        First { faults: cluster.faults(), oracle: Oracle::new(cluster), rng, alice, bob, carol, dave, book };
     Box::pin(async move {
         first.a_group_forms().await?;
         first.a_file_spreads().await?;
         first.both_sides_of_a_partition_write().await?;
+        first.oracle.at_rest().await?;
         first.a_tracker_dies_during_a_download().await?;
-        first.the_other_tracker_dies().await
+        first.the_other_tracker_dies().await?;
+        Ok(first.oracle.look()?)
     })
 }
 
@@ -116,7 +121,7 @@ impl First {
         let before = (uploaded(&self.alice).await?, uploaded(&self.carol).await?);
         self.dave.does("download_file books book /home/").await?;
         sleep(Duration::from_millis(self.rng.next_u64() % 1000)).await;
-        self.faults.crash("tracker1", Crash::Power).await;
+        self.oracle.crash("tracker1", Crash::Power).await?;
         self.alice.does("create_group meanwhile").await?;
         self.dave.does("wait books book").await?;
         self.dave.must_have("/home/book", &self.book)?;
@@ -134,10 +139,10 @@ impl First {
     }
 
     /// What was acknowledged while the first tracker was down is there when the second one is.
-    async fn the_other_tracker_dies(&self) -> Outcome {
+    async fn the_other_tracker_dies(&mut self) -> Outcome {
         self.faults.restart("tracker1").await;
         sleep(Duration::from_secs(20)).await;
-        self.faults.crash("tracker2", Crash::Process).await;
+        self.oracle.crash("tracker2", Crash::Process).await?;
         for peer in [&self.alice, &self.bob, &self.carol, &self.dave] {
             peer.sees("list_groups", |reply| groups(reply).contains("meanwhile")).await?;
         }

@@ -15,6 +15,7 @@ use std::{
 use crate::{
     cluster::{Cluster, Outcome},
     coverage::{Counts, Coverage},
+    oracle::secrets,
     steps::Skips,
     trace::Trace,
 };
@@ -80,14 +81,10 @@ impl Scenario {
         tracing::subscriber::with_default(trace.subscriber(&coverage), || {
             let mut cluster = Cluster::new(seed, skips);
             let steps = cluster.steps();
-            let script = (self.build)(&mut cluster);
-            let outcome = cluster.run(script);
-            Run {
-                failure: outcome.err().map(|error| error.to_string()),
-                elapsed: cluster.elapsed(),
-                steps: steps.count(),
-                coverage: coverage.take(),
-            }
+            let (script, watch) = ((self.build)(&mut cluster), cluster.watch());
+            let outcome = cluster.run(script).map_err(|error| error.to_string());
+            let outcome = outcome.and_then(|()| secrets::not_on_disk(&watch)).and_then(|()| trace.shows_no_secret());
+            Run { failure: outcome.err(), elapsed: cluster.elapsed(), steps: steps.count(), coverage: coverage.take() }
         })
     }
 }

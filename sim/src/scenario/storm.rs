@@ -13,6 +13,7 @@ use super::Script;
 use crate::{
     cluster::{Cluster, Cut, Faults, Outcome},
     disk::Crash,
+    oracle::Oracle,
     role::{Peer, groups, peer, trackers},
     steps::Steps,
 };
@@ -24,6 +25,7 @@ const EVENTS: u32 = 60;
 
 struct Storm {
     faults: Faults,
+    oracle: Oracle,
     steps: Steps,
     rng: ChaCha20Rng,
     peers: Vec<Peer>,
@@ -41,6 +43,7 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
     let peers = PEERS.iter().map(|name| peer(cluster, name, 0, &info)).collect();
     let mut storm = Storm {
         faults: cluster.faults(),
+        oracle: Oracle::new(cluster),
         steps: cluster.steps(),
         rng: cluster.rng(),
         peers,
@@ -57,6 +60,7 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
             storm.event(number).await?;
         }
         storm.calm().await?;
+        storm.oracle.sees_online(&storm.peers.iter().collect::<Vec<_>>()).await?;
         storm.every_tracker_knows_everything().await
     })
 }
@@ -66,7 +70,7 @@ impl Storm {
         match self.pick(10) {
             0 => self.cut().await,
             1 => self.heal().await,
-            2 => self.crash().await,
+            2 => return self.crash().await,
             3 => self.restart().await,
             4 => sleep(Duration::from_millis(self.rng.next_u64() % 3000)).await,
             _ => return self.write(number).await,
@@ -112,14 +116,16 @@ impl Storm {
     }
 
     /// One tracker at least stays up.
-    async fn crash(&mut self) {
+    async fn crash(&mut self) -> Outcome {
         let up: Vec<_> = TRACKERS.into_iter().filter(|name| !self.down.contains(name)).collect();
         if up.len() > 1 {
             let name = up[self.pick(up.len())];
             let how = if self.pick(2) == 0 { Crash::Power } else { Crash::Process };
-            self.faults.crash(name, how).await;
+            self.oracle.crash(name, how).await?;
+            self.oracle.look()?;
             self.down.insert(name);
         }
+        Ok(())
     }
 
     async fn restart(&mut self) {
@@ -135,7 +141,7 @@ impl Storm {
         while !self.down.is_empty() {
             self.restart().await;
         }
-        sleep(Duration::from_secs(20)).await;
+        self.oracle.at_rest().await?;
         tracing::info!(created = self.created.len(), unknown = ?self.unknown, "calm");
         if self.created.is_empty() { Err("nothing was acknowledged in the whole storm".into()) } else { Ok(()) }
     }

@@ -86,7 +86,7 @@ async fn read_folder(env: &Environment, config: &ClientConfig) -> Result<Resting
         let dir = DataDir::open(&*disk, &path)?;
         let identity = Arc::new(identity::load_or_create(&*disk, &dir, fresh)?);
         let known = memory::known_trackers(&*disk, &dir)?;
-        let seen = memory::seen(&*disk, &dir)?;
+        let seen = memory::seen(&*disk, &dir.path)?;
         let library = open_database(&*disk, &path.join(LIBRARY)).map_err(|error| library_failure(&error))?;
         Ok(Resting { dir, identity, known, seen, library })
     };

@@ -23,6 +23,7 @@ mod sync;
 mod sync_link;
 mod throttle;
 mod trackers;
+mod witness;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use node::Node;
 pub use password::PasswordCost;
 use tracing::Instrument as _;
+pub use witness::Witness;
 
 use crate::{
     protocol::{

@@ -233,6 +233,11 @@ impl PresenceMap {
         self.by_user.contains_key(user)
     }
 
+    /// Devices online anywhere, each with who is logged in on it.
+    pub(super) fn online(&self) -> impl Iterator<Item = (DeviceKey, UserId)> + '_ {
+        self.seats.keys().filter_map(|device| Some((*device, self.seat(device)?.1.user)))
+    }
+
     /// Number of devices online anywhere.
     pub(super) fn len(&self) -> usize {
         self.seats.len()

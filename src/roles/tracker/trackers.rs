@@ -32,6 +32,12 @@ struct Other {
     behind_since: Option<Instant>,
 }
 
+impl Other {
+    fn is_in_touch(&self) -> bool {
+        self.link.as_ref().is_some_and(|view| view.in_touch)
+    }
+}
+
 /// The link in use with another tracker.
 #[derive(Debug)]
 pub(super) struct SyncView {
@@ -165,9 +171,13 @@ impl Trackers {
     /// Whether every tracker in touch has confirmed all of `vector`.
     pub(super) fn have_confirmed(&self, vector: &VersionVector) -> bool {
         self.others.values().all(|other| {
-            let in_touch = other.link.as_ref().is_some_and(|view| view.in_touch);
-            !in_touch || other.confirmed.as_ref().is_some_and(|confirmed| confirmed.includes(vector))
+            !other.is_in_touch() || other.confirmed.as_ref().is_some_and(|confirmed| confirmed.includes(vector))
         })
+    }
+
+    /// Those that writes wait for.
+    pub(super) fn in_touch(&self) -> impl Iterator<Item = TrackerNo> + '_ {
+        self.others.iter().filter(|(_, other)| other.is_in_touch()).map(|(no, _)| *no)
     }
 
     /// Sends a message to one tracker; one that is not linked misses it.

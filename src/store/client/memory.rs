@@ -2,7 +2,7 @@
 //!
 //! No session rests here: a restarted client begins logged out, so nothing on its disk is worth stealing but the device key.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{DataDir, DataDirError, read_small, replace_small};
 use crate::{
@@ -37,9 +37,10 @@ pub fn remember_trackers(
     replace_small(disk, &dir.path.join(KNOWN_TRACKERS), (lines.join("\n") + "\n").as_bytes())
 }
 
-/// All that this client has seen; empty when nothing (readable) rests here, which only weakens read-your-writes.
-pub fn seen(disk: &dyn Disk, dir: &DataDir) -> Result<VersionVector, DataDirError> {
-    let bytes = read_small(disk, &dir.path.join(SEEN))?.unwrap_or_default();
+/// All that the client whose folder this is has seen; empty when nothing (readable) rests there, which only weakens
+/// read-your-writes.
+pub fn seen(disk: &dyn Disk, folder: &Path) -> Result<VersionVector, DataDirError> {
+    let bytes = read_small(disk, &folder.join(SEEN))?.unwrap_or_default();
     Ok(rmp_serde::from_slice(&bytes).unwrap_or_default())
 }
 

@@ -1,0 +1,59 @@
+//! What a tracker can be seen to know: the state behind its answers and its metrics, for whoever watches over a cluster.
+
+use tokio::time::Instant;
+
+use super::{Tracker, node::Node};
+use crate::{
+    protocol::{
+        client::TrackerStatus,
+        hash::Blake3Hash,
+        ids::{DeviceKey, TrackerNo, UserId},
+        record::Change,
+        version::VersionVector,
+    },
+    store::tracker::StoreError,
+};
+
+/// A tracker's state at one moment.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    /// Its public key: the origin of its changes.
+    pub key: DeviceKey,
+    /// All changes that its catalog rests on. May run ahead of `durable`; nothing of that is told to anybody.
+    pub known: VersionVector,
+    /// Digest of that catalog.
+    pub digest: Blake3Hash,
+    /// All changes that its log holds.
+    pub durable: VersionVector,
+    /// Every listed tracker as `trackers` shows it, this one included.
+    pub trackers: Vec<TrackerStatus>,
+    /// The other trackers that writes here wait for.
+    pub in_touch: Vec<TrackerNo>,
+    /// Devices that it believes to be online anywhere, each with its user.
+    pub online: Vec<(DeviceKey, UserId)>,
+}
+
+impl Tracker {
+    /// What this tracker knows now.
+    pub fn witness(&self) -> Witness {
+        let node: &Node = &self.node;
+        let durable = node.durable().borrow().clone();
+        let state = node.state();
+        Witness {
+            key: node.key(),
+            known: state.catalog.vector().clone(),
+            digest: state.catalog.digest(),
+            trackers: state.trackers.status(&durable, Instant::now()),
+            in_touch: state.trackers.in_touch().collect(),
+            online: state.presence.online().collect(),
+            durable,
+        }
+    }
+
+    /// Every change in this tracker's log, those of one origin in order.
+    pub fn log(&self) -> Result<Vec<Change>, StoreError> {
+        let durable = self.node.durable().borrow().clone();
+        let of_origin = durable.iter().map(|last| self.node.store.changes(&last.origin, 0, last.counter, usize::MAX));
+        of_origin.collect::<Result<Vec<_>, _>>().map(|logs| logs.concat())
+    }
+}
