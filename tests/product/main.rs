@@ -18,5 +18,6 @@ mod errors;
 mod failover;
 mod life;
 mod many;
+mod partition;
 mod swarm;
 mod terminal;

@@ -2,11 +2,13 @@
 
 mod client;
 mod content;
+mod gate;
 mod process;
 mod world;
 
 pub(crate) use client::{Client, quoted, row};
 pub(crate) use content::{noise, write_noise};
+pub(crate) use gate::{Cut, Gate, Network};
 pub(crate) use process::{P2P, Process, run, run_with};
 pub(crate) use world::{World, free_address};
 

@@ -58,14 +58,25 @@ impl World {
 
     /// Starts tracker `index` (from 0), and waits until it listens.
     pub(crate) fn start_tracker(&mut self, index: usize) {
-        let name = format!("tracker-{}", index + 1);
         let command = self.tracker_command(index);
+        self.launch(index, &command, &self.addresses[index].clone());
+    }
+
+    /// Starts tracker `index` bound to another address than the listed one, and waits until it listens there.
+    pub(crate) fn start_tracker_at(&mut self, index: usize, bound: &str) {
+        let bind = ["--bind", bound].map(str::to_owned);
+        let command = [self.tracker_command(index), bind.to_vec()].concat();
+        self.launch(index, &command, bound);
+    }
+
+    fn launch(&mut self, index: usize, command: &[String], address: &str) {
+        let name = format!("tracker-{}", index + 1);
         let log = self.log(&name);
         self.journal.note(&name, "starts");
-        let mut process = Process::start(&name, &command, &log);
+        let mut process = Process::start(&name, command, &log);
         eventually(&format!("{name} listens"), || {
             assert!(process.is_running(), "{name} has ended\n{}", process.log());
-            TcpStream::connect(&self.addresses[index]).ok()
+            TcpStream::connect(address).ok()
         });
         self.trackers[index] = Some(process);
     }
