@@ -179,7 +179,7 @@ impl LinkReader {
 }
 
 /// Most bytes in the body of a frame of `kind`; `None` refuses the kind.
-fn body_limit(protocol: Protocol, kind: u8) -> Option<usize> {
+pub fn body_limit(protocol: Protocol, kind: u8) -> Option<usize> {
     match (protocol, kind) {
         (Protocol::Tracker, frame::MESSAGE) => Some(MAX_CLIENT_FRAME),
         (Protocol::Sync, frame::MESSAGE) => Some(MAX_SYNC_FRAME),

@@ -10,7 +10,7 @@ pub mod parse;
 mod request;
 mod setting;
 pub mod table;
-pub(crate) mod words;
+pub mod words;
 
 use std::path::PathBuf;
 

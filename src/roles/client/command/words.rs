@@ -7,19 +7,19 @@ use std::{iter::Peekable, str::CharIndices};
 
 /// A quote was opened and never closed, or the line ends in a backslash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unclosed;
+pub struct Unclosed;
 
 /// A word that the cursor stands at the end of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Unfinished {
+pub struct Unfinished {
     /// Byte where it begins, its quote included.
-    pub(crate) start: usize,
+    pub start: usize,
     /// What it says so far.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 /// The words of a line.
-pub(crate) fn split(line: &str) -> Result<Vec<String>, Unclosed> {
+pub fn split(line: &str) -> Result<Vec<String>, Unclosed> {
     let mut scanner = Scanner::new(line);
     let mut words = Words::default();
     scanner.by_ref().for_each(|(at, step)| words.take(at, step));
@@ -30,7 +30,7 @@ pub(crate) fn split(line: &str) -> Result<Vec<String>, Unclosed> {
 }
 
 /// The words before the one that the line ends in, and that one (empty when the line ends in a blank).
-pub(crate) fn split_unfinished(line: &str) -> (Vec<String>, Unfinished) {
+pub fn split_unfinished(line: &str) -> (Vec<String>, Unfinished) {
     let mut words = Words::default();
     Scanner::new(line).for_each(|(at, step)| words.take(at, step));
     let last = words.last.take().unwrap_or(Unfinished { start: line.len(), text: String::new() });
@@ -38,7 +38,7 @@ pub(crate) fn split_unfinished(line: &str) -> (Vec<String>, Unfinished) {
 }
 
 /// Splits at the characters of `separators` (of `;` and the line feed) that stand outside quotes.
-pub(crate) fn split_commands<'a>(text: &'a str, separators: &[char]) -> Vec<&'a str> {
+pub fn split_commands<'a>(text: &'a str, separators: &[char]) -> Vec<&'a str> {
     let mut commands = Vec::new();
     let mut start = 0;
     for (at, step) in Scanner::new(text) {
@@ -54,7 +54,7 @@ pub(crate) fn split_commands<'a>(text: &'a str, separators: &[char]) -> Vec<&'a 
 }
 
 /// `text` as a word that reads back as itself.
-pub(crate) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./~:@%+,=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()

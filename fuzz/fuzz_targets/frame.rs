@@ -1,0 +1,4 @@
+//! Frames, whole and in parts.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| p2p_fuzz::frame(bytes));
