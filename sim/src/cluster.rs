@@ -25,6 +25,7 @@ use crate::{
     disk::{Crash, SimDisk},
     net::SimNetwork,
     oracle::Watch,
+    panics,
     steps::{Skips, Steps},
 };
 
@@ -143,6 +144,7 @@ impl Cluster {
     pub(crate) fn run(&mut self, script: impl Future<Output = Outcome> + 'static) -> Outcome {
         self.sim.client("script", script);
         while !self.sim.step()? {
+            panics::none()?;
             for order in self.faults.take() {
                 self.obey(order);
             }

@@ -77,7 +77,7 @@ impl Visit for Points<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::Trace;
+    use crate::trace::{FULL, Trace};
 
     fn counted(trace: &Trace) -> Counts {
         let coverage = Coverage::default();
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn points_are_counted_whatever_is_traced() {
         let wanted = Counts::from([("fault: one".into(), 2), ("fault: two".into(), 1)]);
-        for trace in [Trace::off(), Trace::full(), Trace::filtered("off"), Trace::filtered("info")] {
+        for trace in [Trace::off(), Trace::kept(FULL), Trace::kept("off"), Trace::kept("info")] {
             assert_eq!(counted(&trace), wanted);
         }
     }

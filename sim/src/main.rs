@@ -6,32 +6,44 @@ mod cluster;
 mod contract;
 mod coverage;
 mod disk;
+mod hunt;
+mod memory;
+mod meta;
 mod net;
 mod oracle;
+mod panics;
+mod regressions;
+mod report;
 mod role;
+mod run;
+mod runner;
 mod scenario;
+mod seeds;
+mod shrink;
 mod steps;
+mod tally;
 mod trace;
+mod worker;
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
 #[cfg(test)]
 use p2p::protocol;
+use p2p::roles::environment::Environment;
+use rand_chacha::rand_core::Rng as _;
 
 use self::{
-    coverage::Counts,
-    scenario::{ALL, Run, Scenario},
+    runner::Runner,
+    scenario::{ALL, Scenario},
+    seeds::Seeds,
     steps::Skips,
-    trace::Trace,
+    worker::Job,
 };
-
-/// Lines of the trace shown when a run fails.
-const LAST_LINES: usize = 40;
 
 /// Runs p2p in a simulated world.
 #[derive(Parser)]
@@ -43,37 +55,50 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Run scenarios.
-    Run {
+    /// Run scenarios; without arguments, the named regressions and three seeds of each scenario.
+    Run(Box<run::Arguments>),
+    /// Run a seed twice and compare the traces byte for byte.
+    Meta {
         #[command(flatten)]
         what: What,
-        /// Seeds to try, one after the other.
-        #[arg(long, default_value_t = 1)]
-        seeds: u64,
-        /// Show events as they happen, chosen as in `RUST_LOG` (`info`, `p2p=debug`).
-        #[arg(long, value_name = "FILTER")]
-        trace: Option<String>,
-        /// Leave out these steps, such as `3,9-14`: the numbers are those in the trace.
-        #[arg(long, value_name = "LIST", default_value = "")]
-        skip: Skips,
-        /// Keep the whole trace in a file.
-        #[arg(long, value_name = "FILE")]
-        keep: Option<PathBuf>,
+        /// Which seeds: how many from 1 on, or `A..B` without B.
+        #[arg(long, default_value = "1")]
+        seeds: Seeds,
     },
-    /// Run a seed twice and compare the traces byte for byte.
-    Meta(What),
-    /// List the scenarios.
+    /// Run fresh seeds until interrupted, and shrink what fails to a short schedule.
+    Hunt {
+        #[command(flatten)]
+        what: What,
+        /// End after so many minutes.
+        #[arg(long)]
+        minutes: Option<u64>,
+    },
+    /// List the scenarios and the named regressions.
     List,
+    /// Do runs for another process.
+    #[command(hide = true)]
+    Worker {
+        /// What to trace.
+        filter: Option<String>,
+    },
 }
 
+/// What is run.
 #[derive(clap::Args)]
 struct What {
-    /// One scenario; all of them when left out.
-    #[arg(long)]
-    scenario: Option<String>,
-    /// The seed, or the first of several.
-    #[arg(long, env = "SIM_SEED", default_value_t = 1)]
-    seed: u64,
+    /// Only this scenario; may repeat.
+    #[arg(long = "scenario", value_name = "NAME", value_parser = named)]
+    scenarios: Vec<&'static Scenario>,
+}
+
+impl What {
+    fn scenarios(&self) -> Vec<&'static Scenario> {
+        if self.scenarios.is_empty() { ALL.iter().collect() } else { self.scenarios.clone() }
+    }
+}
+
+fn named(name: &str) -> Result<&'static Scenario, String> {
+    Scenario::named(name).ok_or_else(|| "there is none of this name; `cargo sim list` shows all".into())
 }
 
 fn main() -> ExitCode {
@@ -89,101 +114,48 @@ fn main() -> ExitCode {
 }
 
 impl Action {
-    /// Whether all went well.
+    /// Whether all held.
     fn execute(self) -> io::Result<bool> {
         match self {
-            Self::List => list(),
-            Self::Meta(what) => what.scenarios()?.into_iter().map(|scenario| meta(scenario, what.seed)).all_well(),
-            Self::Run { what, seeds, skip, trace, keep } => {
-                let wanted = || match &trace {
-                    Some(filter) => Trace::filtered(filter).echoed(),
-                    None => Trace::full(),
-                };
-                let mut met = Counts::new();
-                let each = what.scenarios()?.into_iter().flat_map(|scenario| {
-                    (what.seed..what.seed.saturating_add(seeds)).map(move |seed| (scenario, seed))
-                });
-                let well = each
-                    .map(|(scenario, seed)| {
-                        let traced = wanted();
-                        let run = scenario.run(seed, skip.clone(), &traced);
-                        let lines = traced.take();
-                        keep.as_ref().map_or(Ok(()), |path| std::fs::write(path, &lines))?;
-                        coverage::add(&mut met, &run.coverage);
-                        report(scenario, seed, &skip, &run, if trace.is_some() { "" } else { &lines })
-                    })
-                    .all_well()?;
-                cover(&met)?;
-                Ok(well)
+            Self::List => list().map(|()| true),
+            // Not inside a runtime: each simulated host brings its own.
+            Self::Worker { filter } => worker::work(filter.as_deref()).map(|()| true),
+            Self::Run(arguments) => wait(run::run(&arguments)),
+            Self::Meta { what, seeds: Seeds(seeds) } => {
+                let scenarios = what.scenarios();
+                wait(async { meta::meta(&Runner::new()?, every(&scenarios, seeds)).await })
+            }
+            Self::Hunt { what, minutes } => {
+                let length = minutes.map(Duration::from_mins);
+                wait(async { hunt::hunt(&Runner::new()?, &what.scenarios(), fresh_seed()?, length).await })
             }
         }
     }
 }
 
-impl What {
-    fn scenarios(&self) -> io::Result<Vec<&'static Scenario>> {
-        let Some(name) = &self.scenario else { return Ok(ALL.iter().collect()) };
-        let unknown = || io::Error::other(format!("there is no scenario {name}; `cargo sim list` shows all"));
-        Ok(vec![Scenario::named(name).ok_or_else(unknown)?])
-    }
+fn wait(what: impl Future<Output = io::Result<bool>>) -> io::Result<bool> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(what)
 }
 
-/// Everything is tried, even after a failure.
-trait AllWell: Iterator<Item = io::Result<bool>> + Sized {
-    fn all_well(mut self) -> io::Result<bool> {
-        self.try_fold(true, |well, next| Ok(next? && well))
-    }
+/// Every seed with every scenario, scenario by scenario.
+fn every(scenarios: &[&'static Scenario], seeds: std::ops::Range<u64>) -> impl Iterator<Item = Job> {
+    let of = move |scenario| seeds.clone().map(move |seed| Job::new(scenario, seed, Skips::default()));
+    scenarios.iter().copied().flat_map(of)
 }
 
-impl<I: Iterator<Item = io::Result<bool>>> AllWell for I {}
+/// A seed from the operating system, short enough to be read aloud.
+fn fresh_seed() -> io::Result<u64> {
+    Ok(Environment::system()?.rng("fresh seeds", 0).next_u32().into())
+}
 
-fn list() -> io::Result<bool> {
+fn list() -> io::Result<()> {
+    let mut out = io::stdout();
     for scenario in ALL {
-        writeln!(io::stdout(), "{:<12}{}", scenario.name, scenario.about)?;
+        writeln!(out, "{:<14}{}", scenario.name, scenario.about)?;
     }
-    Ok(true)
-}
-
-/// What was met and what was not.
-fn cover(met: &Counts) -> io::Result<()> {
-    for (point, count) in met {
-        writeln!(io::stdout(), "{count:>8}  {point}")?;
-    }
-    for point in coverage::missing(coverage::MUST, met) {
-        writeln!(io::stdout(), "{:>8}  {point}", "never")?;
+    for regression in regressions::ALL {
+        let run = regression.job();
+        writeln!(out, "\n{}: {}\n  cargo sim run {}", regression.name, regression.about, run.arguments())?;
     }
     Ok(())
-}
-
-/// `lines`: of the trace, the last of which are shown.
-fn report(scenario: &Scenario, seed: u64, skips: &Skips, run: &Run, lines: &str) -> io::Result<bool> {
-    let mut out = io::stdout();
-    let Some(failure) = &run.failure else {
-        let (steps, elapsed) = (run.steps, run.elapsed.as_secs());
-        writeln!(out, "{} seed {seed}: ok, {steps} steps in {elapsed} s", scenario.name)?;
-        return Ok(true);
-    };
-    let lines: Vec<&str> = lines.lines().collect();
-    for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
-        writeln!(out, "{line}")?;
-    }
-    writeln!(out, "{} seed {seed}: FAILED: {failure}", scenario.name)?;
-    let skip = if skips.is_empty() { String::new() } else { format!(" --skip {skips}") };
-    writeln!(out, "replay: cargo sim run --scenario {} --seed {seed}{skip} --trace info", scenario.name)?;
-    Ok(false)
-}
-
-fn meta(scenario: &Scenario, seed: u64) -> io::Result<bool> {
-    let traced = || {
-        let trace = Trace::full();
-        scenario.run(seed, Skips::default(), &trace);
-        trace.take()
-    };
-    let (one, two) = (traced(), traced());
-    let Some((line, one, two)) = trace::first_difference(&one, &two) else {
-        writeln!(io::stdout(), "{} seed {seed}: same trace twice, {} events", scenario.name, one.lines().count())?;
-        return Ok(true);
-    };
-    writeln!(io::stdout(), "{} seed {seed}: FAILED: the traces part at event {line}\n  {one}\n  {two}", scenario.name)?;
-    Ok(false)
 }

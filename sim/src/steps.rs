@@ -12,8 +12,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// Numbers of steps that are left out; written `3,9-14`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct Skips(BTreeSet<u32>);
 
 impl Skips {
@@ -22,7 +25,8 @@ impl Skips {
         self.0.is_empty()
     }
 
-    fn contains(&self, number: u32) -> bool {
+    /// Whether this step is left out.
+    pub(crate) fn contains(&self, number: u32) -> bool {
         self.0.contains(&number)
     }
 }
@@ -43,6 +47,20 @@ impl FromStr for Skips {
             numbers.extend(first.trim().parse::<u32>()?..=last.trim().parse()?);
         }
         Ok(Self(numbers))
+    }
+}
+
+impl TryFrom<String> for Skips {
+    type Error = ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, ParseIntError> {
+        text.parse()
+    }
+}
+
+impl From<Skips> for String {
+    fn from(skips: Skips) -> Self {
+        skips.to_string()
     }
 }
 

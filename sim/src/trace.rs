@@ -1,7 +1,7 @@
 //! The trace of a run: each event a line with its number, the simulated time and the host, the same for the same seed.
 
 use std::{
-    fmt, io, mem,
+    fmt, io,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -19,37 +19,49 @@ use crate::{
 };
 
 /// Every event of ours; of the libraries only what warns. turmoil would print ciphertext, which differs from run to run.
-const FULL: &str = "warn,p2p=trace,p2p_sim=trace,coverage=trace,turmoil=info";
+pub(crate) const FULL: &str = "warn,p2p=trace,p2p_sim=trace,coverage=trace,turmoil=info";
 
 /// What is traced of a run, and where it goes.
 #[derive(Clone)]
 pub(crate) struct Trace {
-    /// Nothing is traced without one.
+    /// In the words of `RUST_LOG`; nothing is traced without one.
     filter: Option<String>,
-    lines: Arc<Mutex<Vec<u8>>>,
-    echo: bool,
+    lines: Lines,
+    /// The first line that shows a password.
+    secret: Arc<Mutex<Option<String>>>,
+}
+
+/// What becomes of the lines, once they were searched for passwords.
+#[derive(Clone)]
+enum Lines {
+    Forgotten,
+    /// Each at once: it is there even when the process dies.
+    Shown,
+    #[cfg(test)]
+    Kept(Arc<Mutex<Vec<u8>>>),
 }
 
 impl Trace {
     /// Nothing is traced: the quickest.
     pub(crate) fn off() -> Self {
-        Self { filter: None, lines: Arc::default(), echo: false }
+        Self { filter: None, lines: Lines::Forgotten, secret: Arc::default() }
     }
 
-    /// Everything, kept in memory.
-    pub(crate) fn full() -> Self {
-        Self::filtered(FULL)
+    /// Everything, only to be searched for passwords.
+    pub(crate) fn searched() -> Self {
+        Self { filter: Some(FULL.into()), ..Self::off() }
     }
 
-    /// What `filter` says in the words of `RUST_LOG`, kept in memory.
-    pub(crate) fn filtered(filter: &str) -> Self {
+    /// What `filter` chooses, to stderr.
+    pub(crate) fn shown(filter: &str) -> Self {
         // turmoil's spans name the host.
-        Self { filter: Some(format!("turmoil=info,{filter}")), ..Self::off() }
+        Self { filter: Some(format!("turmoil=info,{filter}")), lines: Lines::Shown, ..Self::off() }
     }
 
-    /// Is shown on stderr too, as it goes.
-    pub(crate) fn echoed(self) -> Self {
-        Self { echo: true, ..self }
+    /// What `filter` chooses, kept in memory.
+    #[cfg(test)]
+    pub(crate) fn kept(filter: &str) -> Self {
+        Self { lines: Lines::Kept(Arc::default()), ..Self::shown(filter) }
     }
 
     /// What turns events into lines, and counts those that `coverage` wants whatever is traced.
@@ -67,23 +79,30 @@ impl Trace {
 
     /// Whether the lines so far are free of passwords.
     pub(crate) fn shows_no_secret(&self) -> Verdict {
-        secrets::not_in_trace(&String::from_utf8_lossy(&self.lines.lock().unwrap_or_else(PoisonError::into_inner)))
+        self.secret.lock().unwrap_or_else(PoisonError::into_inner).as_deref().map_or(Ok(()), secrets::not_in_trace)
     }
 
-    /// The lines so far, taken out.
+    /// The lines kept so far, taken out.
+    #[cfg(test)]
     pub(crate) fn take(&self) -> String {
-        let lines = mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
-        String::from_utf8_lossy(&lines).into_owned()
+        let Lines::Kept(kept) = &self.lines else { panic!("these lines are not kept") };
+        String::from_utf8(std::mem::take(&mut *kept.lock().unwrap())).unwrap()
     }
 }
 
+/// Events come one at a time, each whole.
 impl io::Write for &Trace {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        if self.echo {
-            io::stderr().write_all(bytes)?;
+        let line = String::from_utf8_lossy(bytes);
+        if secrets::not_in_trace(&line).is_err() {
+            self.secret.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| line.into_owned());
         }
-        Ok(bytes.len())
+        match &self.lines {
+            Lines::Forgotten => Ok(bytes.len()),
+            Lines::Shown => io::stderr().write(bytes),
+            #[cfg(test)]
+            Lines::Kept(kept) => kept.lock().unwrap().write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -106,6 +125,11 @@ impl FormatTime for SimulatedTime {
         let elapsed = turmoil::sim_elapsed().unwrap_or_default();
         write!(writer, "{:>4}.{:03}", elapsed.as_secs(), elapsed.subsec_millis())
     }
+}
+
+/// The host on which a line of the trace was written.
+pub(crate) fn host(line: &str) -> Option<&str> {
+    Some(line.split_once("node{name=\"")?.1.split_once('"')?.0)
 }
 
 /// The first place where two traces part: line number and both lines.

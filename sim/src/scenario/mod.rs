@@ -7,6 +7,7 @@ mod storm;
 
 use std::{
     future::Future,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,6 +17,7 @@ use crate::{
     cluster::{Cluster, Outcome},
     coverage::{Counts, Coverage},
     oracle::secrets,
+    panics,
     steps::Skips,
     trace::Trace,
 };
@@ -29,6 +31,8 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What it shows, in a line.
     pub(crate) about: &'static str,
+    /// The most memory that the whole world may take: every host with its disk, and the process around them.
+    pub(crate) most_mib: u64,
     build: fn(&mut Cluster) -> Script,
 }
 
@@ -37,21 +41,25 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "seams",
         about: "links and a database through power failures and a partition",
+        most_mib: 40,
         build: seams::build,
     },
     Scenario {
         name: "first",
         about: "a group shares a file through a partition and the loss of each tracker",
+        most_mib: 120,
         build: first::build,
     },
     Scenario {
         name: "resume",
         about: "a downloader dies over and over; no verified piece is fetched again",
+        most_mib: 220,
         build: resume::build,
     },
     Scenario {
         name: "storm",
         about: "trackers die and links break at random; what was acknowledged is known everywhere in the end",
+        most_mib: 70,
         build: storm::build,
     },
 ];
@@ -81,8 +89,13 @@ impl Scenario {
         tracing::subscriber::with_default(trace.subscriber(&coverage), || {
             let mut cluster = Cluster::new(seed, skips);
             let steps = cluster.steps();
-            let (script, watch) = ((self.build)(&mut cluster), cluster.watch());
-            let outcome = cluster.run(script).map_err(|error| error.to_string());
+            let watch = cluster.watch();
+            panics::watch();
+            let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+                let script = (self.build)(&mut cluster);
+                cluster.run(script).map_err(|error| error.to_string())
+            }));
+            let outcome = outcome.unwrap_or(Ok(())).and_then(|()| panics::none());
             let outcome = outcome.and_then(|()| secrets::not_on_disk(&watch)).and_then(|()| trace.shows_no_secret());
             Run { failure: outcome.err(), elapsed: cluster.elapsed(), steps: steps.count(), coverage: coverage.take() }
         })
@@ -104,14 +117,14 @@ fn alone() -> MutexGuard<'static, ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::first_difference;
+    use crate::trace::{FULL, first_difference};
 
     /// Nothing else can be trusted without this.
     #[test]
     fn meta_the_same_seed_is_the_same_run() {
         for scenario in ALL {
             let traced = || {
-                let trace = Trace::full();
+                let trace = Trace::kept(FULL);
                 scenario.run(7, Skips::default(), &trace);
                 trace.take()
             };
@@ -136,7 +149,7 @@ mod tests {
     fn a_step_left_out_changes_no_other() {
         let storm = Scenario::named("storm").expect("it is in the table");
         let announced = |skips: &str| {
-            let trace = Trace::filtered("p2p_sim=info");
+            let trace = Trace::kept("p2p_sim=info");
             let run = storm.run(2, skips.parse().expect("numbers"), &trace);
             let trace = trace.take();
             let steps: Vec<_> = trace.lines().filter_map(|line| Some(line.split_once(" step ")?.1)).collect();
