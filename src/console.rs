@@ -51,6 +51,7 @@ pub fn stdin_lines() -> mpsc::Receiver<Input> {
 fn wait_for_foreground() {
     let is_background = || tcgetpgrp(io::stdin()).is_ok_and(|group| group != getpgrp());
     while is_background() {
+        #[expect(clippy::disallowed_methods, reason = "standard input is outside of what is simulated")]
         std::thread::sleep(FOREGROUND_CHECK);
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! Arrows point one way, downward: `roles` wire the seams (`transport`, `store::disk`, clock, randomness) to the pure
 //! machines (`replica`, `swarm`), and everything speaks the vocabulary of `protocol`.
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the seams bind the roles, not their tests")
+)]
 
 pub mod cli;
 pub mod console;

@@ -161,6 +161,7 @@ fn login_password(file: Option<&Path>, terminal: Terminal) -> Result<Option<Zero
             let message = format!("The password file {} cannot be read: {error}.", path.display());
             Failure::new(ErrorCode::Usage, message)
         };
+        #[expect(clippy::disallowed_methods, reason = "arguments are read before any role runs")]
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
         return Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())));
     }

@@ -1,4 +1,8 @@
 //! The roles of p2p, unchanged, inside a simulated network, disk and clock: from a seed, to an identical trace.
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the seams bind the roles, not their tests")
+)]
 
 mod clock;
 mod cluster;
@@ -20,6 +24,8 @@ mod runner;
 mod scenario;
 mod seeds;
 mod shrink;
+#[cfg(test)]
+mod source;
 mod steps;
 mod tally;
 mod trace;

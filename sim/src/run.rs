@@ -178,6 +178,7 @@ async fn explain(runner: &Runner, tally: &Tally, failures: &[(Job, Verdict)]) ->
 async fn keep(runner: &Runner, jobs: &[Job], path: &std::path::Path) -> io::Result<bool> {
     let [job] = jobs else { return Err(io::Error::other("--keep is for one run: name its scenario")) };
     let (verdict, trace) = runner.traced(job, FULL).await?;
+    #[expect(clippy::disallowed_methods, reason = "the file is for whoever runs the simulation")]
     std::fs::write(path, trace)?;
     let ended = verdict.failure.as_deref().map_or_else(|| "ok".into(), |failure| format!("FAILED: {failure}"));
     writeln!(io::stdout(), "{} seed {}: {ended}", job.scenario, job.seed)?;

@@ -79,6 +79,7 @@ impl Environment {
     pub fn system() -> io::Result<Self> {
         keep_freed_memory();
         let mut seed = [0; 32];
+        #[expect(clippy::disallowed_methods, reason = "this is the seam that everything else goes through")]
         SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("the system gives no randomness"))?;
         Ok(Self::new(Arc::new(Tcp), Arc::new(SystemDisk), Arc::new(SystemClock), Offload::Threads, seed))
     }

@@ -1,4 +1,5 @@
 //! The real network: TCP through tokio.
+#![expect(clippy::disallowed_methods, reason = "this is the seam that everything else goes through")]
 
 use std::{
     io,

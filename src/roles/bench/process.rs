@@ -72,6 +72,10 @@ impl Process {
     }
 
     fn log_end(&self) -> String {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the log of a process that is watched from outside is no role's file"
+        )]
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
@@ -100,6 +104,7 @@ fn spawn(name: &str, arguments: &[&str], dir: &Path, log: &Path) -> io::Result<C
 
 /// An address on loopback that nobody listened at a moment ago.
 pub(super) fn free_address() -> Result<String, BenchError> {
+    #[expect(clippy::disallowed_methods, reason = "for a process that is watched from outside")]
     let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     address.map(|address| address.to_string()).map_err(BenchError::io("find a free port"))
 }
@@ -116,7 +121,9 @@ pub(super) struct Usage {
 impl Usage {
     /// Reads Linux's /proc; `None` where there is none.
     fn of(process: u32) -> Option<Self> {
+        #[expect(clippy::disallowed_methods, reason = "the system tells about processes in files")]
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        #[expect(clippy::disallowed_methods, reason = "the system tells about processes in files")]
         let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
         Some(Self { cpu_s: cpu_s(&stat)?, peak_bytes: peak_bytes(&status)? })
     }

@@ -70,6 +70,7 @@ pub async fn run(options: &Options) -> Result<Report, BenchError> {
     let hash = generate(&payload, options.size).map_err(BenchError::io("write the file to share"))?;
     let address = free_address()?;
     let info = dir.path().join("tracker_info.txt");
+    #[expect(clippy::disallowed_methods, reason = "for processes that are watched from outside")]
     fs::write(&info, format!("{address}\n")).map_err(BenchError::io("write the list of trackers"))?;
 
     let _tracker = Process::start("tracker", &["tracker", &info.to_string_lossy(), "1"], dir.path())?;
@@ -100,6 +101,7 @@ fn work_folder(chosen: Option<&Path>) -> io::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     match chosen {
         Some(dir) => tempfile::tempdir_in(dir),
+        #[expect(clippy::disallowed_methods, reason = "looked at before the measurement, outside of every role")]
         None if memory.is_dir() => tempfile::tempdir_in(memory),
         None => tempfile::tempdir(),
     }
@@ -138,6 +140,7 @@ async fn download(leechers: Vec<Process>, dir: &Path) -> Result<Vec<Process>, Be
     let mut running = JoinSet::new();
     for (index, mut leecher) in leechers.into_iter().enumerate() {
         let folder = dir.join(format!("copy-{index}"));
+        #[expect(clippy::disallowed_methods, reason = "for processes that are watched from outside")]
         fs::create_dir(&folder).map_err(BenchError::io("make a folder for a copy"))?;
         running.spawn(async move {
             leecher.ask(&format!("download_file bench {FILE_NAME} '{}'", folder.display())).await?;
@@ -157,10 +160,10 @@ fn total<'a>(peers: impl Iterator<Item = &'a Process>) -> Usage {
 }
 
 /// Writes a file of which no two pieces are alike, and returns its hash.
-#[expect(clippy::disallowed_types, reason = "made and read before and after the measurement, outside of every role")]
 fn generate(path: &Path, size: u64) -> io::Result<blake3::Hash> {
     let mut noise = vec![0; CHUNK];
     blake3::Hasher::new().update(b"p2p bench transfer").finalize_xof().fill(&mut noise);
+    #[expect(clippy::disallowed_types, reason = "made before the measurement, outside of every role")]
     let (mut file, mut hasher) = (fs::File::create_new(path)?, blake3::Hasher::new());
     let mut written = 0;
     while written < size {
@@ -174,8 +177,8 @@ fn generate(path: &Path, size: u64) -> io::Result<blake3::Hash> {
     Ok(hasher.finalize())
 }
 
-#[expect(clippy::disallowed_types, reason = "read after the measurement, outside of every role")]
 fn hash_file(path: &Path) -> io::Result<blake3::Hash> {
+    #[expect(clippy::disallowed_types, reason = "read after the measurement, outside of every role")]
     let (mut file, mut hasher) = (fs::File::open(path)?, blake3::Hasher::new());
     let mut buffer = vec![0; CHUNK];
     loop {

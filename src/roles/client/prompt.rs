@@ -146,8 +146,8 @@ fn blank(line: &str) -> String {
     " ".repeat(line.width())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the prompt is outside of what is simulated, and its editor blocks")]
 fn spawn(run: impl FnOnce() + Send + 'static) {
+    #[expect(clippy::disallowed_methods, reason = "the prompt is outside of what is simulated, and its editor blocks")]
     thread::spawn(run);
 }
 
@@ -244,8 +244,11 @@ fn entries(folder: &Path) -> Vec<String> {
     let name = |entry: io::Result<std::fs::DirEntry>| {
         let entry = entry.ok()?;
         let name = entry.file_name().into_string().ok()?;
-        Some(if entry.path().is_dir() { name + "/" } else { name })
+        #[expect(clippy::disallowed_methods, reason = "the prompt is outside of what is simulated")]
+        let is_dir = entry.path().is_dir();
+        Some(if is_dir { name + "/" } else { name })
     };
+    #[expect(clippy::disallowed_methods, reason = "the prompt is outside of what is simulated")]
     let mut names: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().filter_map(name).collect();
     names.sort();
     names

@@ -1,5 +1,9 @@
 //! The real disk.
-#![expect(clippy::disallowed_types, reason = "this is the seam that everything else goes through")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the seam that everything else goes through"
+)]
 
 use std::{
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
