@@ -40,6 +40,37 @@ impl fmt::Debug for Blake3Hash {
     }
 }
 
+impl Sha1Hash {
+    /// SHA-1 of bytes given in parts.
+    pub fn of<'a>(data: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut whole = FileHash::default();
+        data.into_iter().for_each(|part| whole.update(part));
+        whole.finish()
+    }
+
+    /// As [`Sha1Hash::of`], and takes `whole` further by `others` meanwhile: cheaper than one after the other.
+    pub fn of_beside<'a>(
+        data: impl Iterator<Item = &'a [u8]>,
+        whole: &mut FileHash,
+        others: impl Iterator<Item = &'a [u8]>,
+    ) -> Self {
+        let mut sha1 = Sha1::new();
+        update_both(&mut sha1, data, &mut whole.0, others);
+        Self(sha1.finalize().into())
+    }
+}
+
+impl Blake3Hash {
+    /// Value of piece `index` of a file that has `piece_count` pieces, its bytes given in parts.
+    pub fn of_piece<'a>(index: PieceIndex, piece_count: u32, data: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut hasher = subtree_hasher(index, piece_count);
+        data.into_iter().for_each(|part| {
+            hasher.update(part);
+        });
+        subtree_value(&hasher, piece_count)
+    }
+}
+
 /// Both hashes of one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PieceHash {
@@ -62,28 +93,7 @@ impl PieceHash {
             sha1.update(part);
             blake3.update(part);
         }
-        Self::finish(sha1, &blake3, piece_count)
-    }
-
-    /// As [`PieceHash::of`], and takes `whole` further by `others` meanwhile: cheaper than one after the other.
-    pub fn of_beside<'a>(
-        index: PieceIndex,
-        piece_count: u32,
-        data: impl Iterator<Item = &'a [u8]> + Clone,
-        whole: &mut FileHash,
-        others: impl Iterator<Item = &'a [u8]>,
-    ) -> Self {
-        let (mut sha1, mut blake3) = (Sha1::new(), subtree_hasher(index, piece_count));
-        update_both(&mut sha1, data.clone(), &mut whole.0, others);
-        for part in data {
-            blake3.update(part);
-        }
-        Self::finish(sha1, &blake3, piece_count)
-    }
-
-    fn finish(sha1: Sha1, blake3: &blake3::Hasher, piece_count: u32) -> Self {
-        let blake3 = if piece_count > 1 { blake3.finalize_non_root() } else { *blake3.finalize().as_bytes() };
-        Self { sha1: Sha1Hash(sha1.finalize().into()), blake3: Blake3Hash(blake3) }
+        Self { sha1: Sha1Hash(sha1.finalize().into()), blake3: subtree_value(&blake3, piece_count) }
     }
 }
 
@@ -94,6 +104,10 @@ fn subtree_hasher(index: PieceIndex, piece_count: u32) -> blake3::Hasher {
         hasher.set_input_offset(index.start());
     }
     hasher
+}
+
+fn subtree_value(hasher: &blake3::Hasher, piece_count: u32) -> Blake3Hash {
+    Blake3Hash(if piece_count > 1 { hasher.finalize_non_root() } else { *hasher.finalize().as_bytes() })
 }
 
 /// SHA-1 of a whole file, fed in file order.
@@ -185,6 +199,10 @@ mod tests {
                 .map(|(bytes, index)| PieceHash::of(PieceIndex(index), count, bytes.chunks(1000)))
                 .collect();
             assert_eq!(blake3_root(&pieces).0, *blake3::hash(&data).as_bytes(), "{size} bytes");
+            for ((bytes, index), piece) in data.chunks(piece).zip(0..).zip(&pieces) {
+                assert_eq!(Blake3Hash::of_piece(PieceIndex(index), count, bytes.chunks(77)), piece.blake3);
+                assert_eq!(Sha1Hash::of(bytes.chunks(77)), piece.sha1);
+            }
         }
     }
 
@@ -195,14 +213,8 @@ mod tests {
             [(100_000, 70_001, 999), (64, 100_000, 64), (1, 5, 3), (77, 0, 10), (4096, 4096, 512)]
         {
             let mut whole = FileHash::default();
-            let piece = PieceHash::of_beside(
-                PieceIndex(1),
-                3,
-                data[..size].chunks(part),
-                &mut whole,
-                data[..other].chunks(1000),
-            );
-            assert_eq!(piece, PieceHash::of(PieceIndex(1), 3, [&data[..size]]));
+            let sha1 = Sha1Hash::of_beside(data[..size].chunks(part), &mut whole, data[..other].chunks(1000));
+            assert_eq!(sha1, Sha1Hash(Sha1::digest(&data[..size]).into()));
             assert_eq!(whole.finish(), Sha1Hash(Sha1::digest(&data[..other]).into()));
         }
     }

@@ -14,7 +14,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FallocateFlags, FlockOperation, OFlags, RenameFlags, fallocate, flock, renameat_with, statvfs},
+    fs::{
+        CWD, FallocateFlags, FlockOperation, OFlags, RenameFlags, fallocate, flock, fstatfs, fstatvfs, renameat_with,
+        statvfs,
+    },
     io::{Errno, retry_on_intr},
 };
 
@@ -136,6 +139,9 @@ impl DiskFile for File {
         if size == 0 {
             return Ok(());
         }
+        if is_in_memory(self)? {
+            return grow_in_memory(self, current, size);
+        }
         match retry_on_intr(|| fallocate(self, FallocateFlags::empty(), 0, size)) {
             // The file system cannot reserve: a full disk shows when it is written, then.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.set_len(size.max(current)),
@@ -154,6 +160,23 @@ impl DiskFile for File {
     fn lock(&self) -> io::Result<()> {
         Ok(retry_on_intr(|| flock(self, FlockOperation::NonBlockingLockExclusive))?)
     }
+}
+
+/// Magic number of tmpfs (`statfs(2)`).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+fn is_in_memory(file: &File) -> io::Result<bool> {
+    Ok(u64::try_from(fstatfs(file)?.f_type).is_ok_and(|kind| kind == TMPFS_MAGIC))
+}
+
+/// tmpfs reserves by filling every page with zeros, half a second a GiB before the first piece can come. There a look at the
+/// room must do.
+fn grow_in_memory(file: &File, current: u64, size: u64) -> io::Result<()> {
+    let volume = fstatvfs(file)?;
+    if size.saturating_sub(current) > volume.f_bavail.saturating_mul(volume.f_frsize) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    file.set_len(size.max(current))
 }
 
 #[cfg(test)]

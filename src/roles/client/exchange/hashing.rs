@@ -1,14 +1,20 @@
 //! Received pieces on their way through hash and disk, and the whole file's SHA-1 that follows in file order.
 //!
-//! SHA-1 waits on itself: two of them side by side cost a core little more than one ([`update_both`]). So the job that checks
-//! a piece takes the whole file's hash along wherever the next piece in file order is at hand: the checked piece itself,
-//! or one checked before. A second job begins only where pieces pile up.
+//! ```text
+//! waiting ──► summed: SHA-1 of the piece, and beside it of the whole ──► settled: BLAKE3, write ──► verified
+//! ```
+//!
+//! SHA-1 waits on itself: two of them side by side cost a core little more than one ([`Sha1Hash::of_beside`]). So the job
+//! that sums a piece takes the whole file's hash along wherever the next piece in file order is at hand: that very piece, or
+//! one summed before. One such job runs at a time, and another only where pieces pile up; a second core settles what the
+//! first has summed, one job at a time too: two writers of one file only wait for each other.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, io, mem, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
+    Seams,
     downloads::Run,
     hub::{Hub, Input},
 };
@@ -16,7 +22,7 @@ use crate::{
     protocol::{
         bitfield::Bitfield,
         error::{ErrorCode, Failure},
-        hash::{FileHash, PieceHash},
+        hash::{Blake3Hash, FileHash, Sha1Hash},
         ids::FileId,
         manifest::Manifest,
         piece::PieceIndex,
@@ -25,179 +31,262 @@ use crate::{
     swarm::download::Event as Happening,
 };
 
-/// Verified pieces kept in memory for the whole file's hash, counted from the first it lacks.
+/// Summed pieces kept in memory for the whole file's hash, counted from the first it lacks.
 const AHEAD: u32 = 48;
-/// Pieces read back and hashed into the whole file's hash at once.
+/// Pieces of the whole file's hash done at once where no piece is summed beside it.
 const STRIDE: u32 = 16;
+/// Pieces that one job takes at most: handing each over on its own costs more than it gains.
+const BATCH: usize = 2;
 /// Pieces that wait for each job under way before another begins.
-const PILE: usize = 8;
+const PILE: usize = 8 * BATCH;
 
 /// The bytes of a piece, in the blocks they came in.
 type Parts = Vec<Bytes>;
+/// Pieces in memory.
+type Pieces = BTreeMap<PieceIndex, Parts>;
 
 /// What became of a received piece.
 pub(super) enum Checked {
     /// Right, and written.
-    Verified(Parts),
+    Verified,
     /// Not what the manifest says.
     Corrupt,
+    /// What the manifest says by SHA-1 only.
+    Forged,
     /// Right, but it could not be written.
     Unwritten(ContentError),
 }
 
 /// What a job reports.
-pub(super) struct Hashed {
-    checked: Option<(PieceIndex, Checked)>,
-    followed: Option<io::Result<(FileHash, u32)>>,
+pub(super) enum Hashed {
+    /// Which of its pieces have the SHA-1 they should have, and which do not.
+    Summed { right: Pieces, corrupt: Vec<PieceIndex>, follower: Option<io::Result<Follower>> },
+    /// What became of pieces in the end.
+    Settled(Vec<(PieceIndex, Checked)>),
 }
 
 /// The queue of one download, and how far the whole file's hash has come.
 pub(super) struct Hashing {
-    /// Received and not yet checked; the first in the file goes first, so that the whole file's hash waits least.
-    waiting: BTreeMap<PieceIndex, Parts>,
+    /// Received and not yet summed; the first in the file goes first, so that the whole file's hash waits least.
+    waiting: Pieces,
+    /// Jobs that sum.
     running: usize,
     /// `None` while a job has it.
-    hash: Option<FileHash>,
+    follower: Option<Follower>,
+    /// Summed while a job had the follower.
+    kept: Pieces,
+    /// Summed, and to be settled by the next job that does so.
+    right: Pieces,
+    settling: bool,
+    /// A forged piece may be in the whole file's hash, which begins anew.
+    spoiled: bool,
+}
+
+/// SHA-1 of the whole file as it follows in file order.
+pub(super) struct Follower {
+    hash: FileHash,
     /// First piece it lacks.
-    next: u32,
-    /// Verified pieces soon to come, so that they need not be read again.
-    kept: BTreeMap<u32, Parts>,
+    next: PieceIndex,
+    /// Summed pieces soon to come, so that they need not be read again.
+    kept: Pieces,
 }
 
-/// What one job does.
+/// What one job does before it reports.
 struct Job {
-    check: Option<(PieceIndex, Parts)>,
-    follow: Option<(FileHash, Follow)>,
-}
-
-/// How a job takes the whole file's hash further.
-enum Follow {
-    /// With the piece it checks, should that be right.
-    Own,
-    /// With a piece that is in memory.
-    Kept(u32, Parts),
-    /// With pieces to be read back: the first, and how many.
-    Stretch(u32, u32),
+    pieces: Pieces,
+    follower: Option<Follower>,
+    /// Verified pieces that the follower reads back.
+    stretch: u32,
 }
 
 impl Hashing {
     pub(super) fn new() -> Self {
-        Self { waiting: BTreeMap::new(), running: 0, hash: Some(FileHash::default()), next: 0, kept: BTreeMap::new() }
+        Self {
+            waiting: Pieces::new(),
+            running: 0,
+            follower: Some(Follower::new()),
+            kept: Pieces::new(),
+            right: Pieces::new(),
+            settling: false,
+            spoiled: false,
+        }
     }
 
     /// The next job, as soon as there is one and room for it; `have` are the pieces verified.
     fn next_job(&mut self, have: &Bitfield) -> Option<Job> {
-        if self.waiting.len() < (PILE * self.running).max(1) {
-            return self.catch_up(have);
-        }
-        let (piece, parts) = self.waiting.pop_first()?;
-        let own = || Some(Follow::Own).filter(|_| piece.0 == self.next);
-        let follow = self.hash.as_ref().and_then(|_| own().or_else(|| self.kept.remove_entry(&self.next).map(kept)));
-        self.running += 1;
-        Some(Job { check: Some((piece, parts)), follow: follow.and_then(|follow| Some((self.hash.take()?, follow))) })
+        let is_due = self.waiting.len() >= (PILE * self.running).max(1);
+        let job = if is_due { Some(self.sum()) } else { self.catch_up(have) };
+        self.running += usize::from(job.is_some());
+        job
+    }
+
+    fn sum(&mut self) -> Job {
+        let count = self.waiting.len().min(BATCH);
+        let pieces: Pieces = (0..count).filter_map(|_| self.waiting.pop_first()).collect();
+        let follower = self.follower.take_if(|it| pieces.contains_key(&it.next) || it.kept.contains_key(&it.next));
+        Job { pieces, follower, stretch: 0 }
     }
 
     /// A job for the whole file's hash alone: where no piece comes to take it along, or its next one must be read.
     fn catch_up(&mut self, have: &Bitfield) -> Option<Job> {
         let is_idle = self.waiting.is_empty() && self.running == 0;
-        let is_kept = self.kept.contains_key(&self.next);
-        if !have.has(PieceIndex(self.next)) || is_kept && !is_idle {
-            return None;
-        }
-        let hash = self.hash.take()?;
-        self.running += 1;
-        if let Some(entry) = self.kept.remove_entry(&self.next) {
-            return Some(Job { check: None, follow: Some((hash, kept(entry))) });
-        }
-        let there = |piece: &u32| have.has(PieceIndex(*piece)) && !self.kept.contains_key(piece);
-        let count = (self.next..self.next + STRIDE).take_while(there).zip(1..).last().map_or(0, |(_, count)| count);
-        Some(Job { check: None, follow: Some((hash, Follow::Stretch(self.next, count))) })
+        let follower = self.follower.as_ref()?;
+        let there = |piece: &u32| have.has(PieceIndex(*piece)) && !follower.kept.contains_key(&PieceIndex(*piece));
+        let next = follower.next.0;
+        let stretch = u32::try_from((next..next + STRIDE).take_while(there).count()).unwrap_or(STRIDE);
+        let is_kept = is_idle && follower.kept.contains_key(&follower.next);
+        let follower = self.follower.take_if(|_| stretch > 0 || is_kept)?;
+        Some(Job { pieces: Pieces::new(), follower: Some(follower), stretch })
     }
 
-    /// Keeps a verified piece that will soon be its turn.
-    fn keep(&mut self, piece: PieceIndex, parts: Parts) {
-        if (self.next..self.next + AHEAD).contains(&piece.0) {
-            self.kept.insert(piece.0, parts);
+    /// A job has summed these, which are right.
+    fn summed(&mut self, right: Pieces, follower: Option<Follower>) {
+        self.running -= 1;
+        self.kept.extend(right.clone());
+        self.right.extend(right);
+        if let Some(follower) = follower {
+            self.follower = Some(if mem::take(&mut self.spoiled) { Follower::new() } else { follower });
         }
+        if let Some(follower) = &mut self.follower {
+            follower.kept.append(&mut self.kept);
+            follower.forget();
+        }
+    }
+
+    /// What to settle next, unless a job is at it.
+    fn begin_settling(&mut self) -> Option<Pieces> {
+        if self.settling || self.right.is_empty() {
+            return None;
+        }
+        self.settling = true;
+        let count = self.right.len().min(BATCH);
+        Some((0..count).filter_map(|_| self.right.pop_first()).collect())
+    }
+
+    /// A piece that was summed is forged.
+    fn spoil(&mut self) {
+        self.kept.clear();
+        match &mut self.follower {
+            Some(follower) => *follower = Follower::new(),
+            None => self.spoiled = true,
+        }
+    }
+
+    /// The whole file's hash, once every piece is in it.
+    fn whole(&mut self, pieces: u32) -> Option<FileHash> {
+        self.follower.take_if(|follower| follower.next.0 == pieces).map(|follower| follower.hash)
     }
 }
 
-fn kept((piece, parts): (u32, Parts)) -> Follow {
-    Follow::Kept(piece, parts)
+impl Follower {
+    fn new() -> Self {
+        Self { hash: FileHash::default(), next: PieceIndex(0), kept: Pieces::new() }
+    }
+
+    /// Sums a piece, and beside it whatever is next of the whole. False: the piece is not right.
+    fn sum_beside(&mut self, piece: PieceIndex, parts: &Parts, expected: Option<Sha1Hash>) -> bool {
+        if piece == self.next {
+            let mut ahead = self.hash.clone();
+            let is_right = Some(Sha1Hash::of_beside(slices(parts), &mut ahead, slices(parts))) == expected;
+            if is_right {
+                (self.hash, self.next) = (ahead, after(piece));
+            }
+            return is_right;
+        }
+        let beside = self.kept.remove(&self.next).inspect(|_| self.next = after(self.next)).unwrap_or_default();
+        let is_right = Some(Sha1Hash::of_beside(slices(parts), &mut self.hash, slices(&beside))) == expected;
+        if is_right {
+            self.kept.insert(piece, parts.clone());
+        }
+        is_right
+    }
+
+    /// Goes on with pieces that are in memory.
+    fn catch_up(&mut self) {
+        for _ in 0..STRIDE {
+            let Some(parts) = self.kept.remove(&self.next) else { return };
+            slices(&parts).for_each(|part| self.hash.update(part));
+            self.next = after(self.next);
+        }
+    }
+
+    /// Goes on with `count` pieces of the partial file.
+    fn read_on(&mut self, partial: &Partial, count: u32) -> io::Result<()> {
+        for _ in 0..count {
+            self.hash.update(&partial.read(self.next)?);
+            self.next = after(self.next);
+        }
+        Ok(())
+    }
+
+    /// Forgets what is behind, or too far ahead to be kept.
+    fn forget(&mut self) {
+        let soon = self.next..PieceIndex(self.next.0.saturating_add(AHEAD));
+        self.kept.retain(|piece, _| soon.contains(piece));
+    }
 }
 
 impl Job {
-    /// Does it: hashes, and writes a piece that is right.
-    fn run(self, manifest: &Manifest, partial: &Partial) -> Hashed {
-        match (self.check, self.follow) {
-            (Some((piece, parts)), Some((hash, Follow::Own))) => {
-                let mut ahead = hash.clone();
-                let found = hash_beside(manifest, piece, &parts, Some((&mut ahead, &parts)));
-                let checked = write(manifest, partial, piece, parts, found);
-                let followed = match checked {
-                    Checked::Verified(_) => (ahead, piece.0 + 1),
-                    _ => (hash, piece.0),
-                };
-                Hashed { checked: Some((piece, checked)), followed: Some(Ok(followed)) }
-            }
-            (Some((piece, parts)), Some((mut hash, Follow::Kept(next, others)))) => {
-                let found = hash_beside(manifest, piece, &parts, Some((&mut hash, &others)));
-                let checked = write(manifest, partial, piece, parts, found);
-                Hashed { checked: Some((piece, checked)), followed: Some(Ok((hash, next + 1))) }
-            }
-            (check, follow) => {
-                let checked = check.map(|(piece, parts)| {
-                    let found = hash_beside(manifest, piece, &parts, None);
-                    (piece, write(manifest, partial, piece, parts, found))
-                });
-                Hashed { checked, followed: follow.map(|(hash, follow)| follow.alone(hash, partial)) }
+    fn sum(self, manifest: &Manifest, partial: &Partial) -> Hashed {
+        let Self { pieces, mut follower, stretch } = self;
+        let is_alone = pieces.is_empty();
+        let (mut right, mut corrupt) = (Pieces::new(), Vec::new());
+        for (piece, parts) in pieces {
+            let expected = manifest.pieces().get(piece.0 as usize).map(|expected| expected.sha1);
+            let is_right = match &mut follower {
+                Some(follower) => follower.sum_beside(piece, &parts, expected),
+                None => Some(Sha1Hash::of(slices(&parts))) == expected,
+            };
+            if is_right {
+                right.insert(piece, parts);
+            } else {
+                corrupt.push(piece);
             }
         }
-    }
-}
-
-impl Follow {
-    fn alone(self, mut hash: FileHash, partial: &Partial) -> io::Result<(FileHash, u32)> {
-        match self {
-            Self::Own => unreachable!("a job follows its own piece only while it checks it"),
-            Self::Kept(piece, parts) => {
-                for part in &parts {
-                    hash.update(part);
-                }
-                Ok((hash, piece + 1))
+        let follower = follower.map(|mut follower| {
+            follower.read_on(partial, stretch)?;
+            if is_alone {
+                follower.catch_up();
             }
-            Self::Stretch(first, count) => {
-                for piece in first..first + count {
-                    hash.update(&partial.read(PieceIndex(piece))?);
-                }
-                Ok((hash, first + count))
-            }
-        }
+            Ok(follower)
+        });
+        Hashed::Summed { right, corrupt, follower }
     }
 }
 
-fn hash_beside(
-    manifest: &Manifest,
-    piece: PieceIndex,
-    parts: &[Bytes],
-    beside: Option<(&mut FileHash, &[Bytes])>,
-) -> PieceHash {
-    let count = manifest.header().piece_count();
-    let slices = || parts.iter().map(|part| &part[..]);
-    match beside {
-        Some((hash, others)) => PieceHash::of_beside(piece, count, slices(), hash, others.iter().map(|part| &part[..])),
-        None => PieceHash::of(piece, count, slices()),
+/// The rest of the check, and the write.
+fn settle(manifest: &Manifest, partial: &Partial, piece: PieceIndex, parts: &Parts) -> Checked {
+    let found = Blake3Hash::of_piece(piece, manifest.header().piece_count(), slices(parts));
+    if manifest.pieces().get(piece.0 as usize).is_none_or(|expected| expected.blake3 != found) {
+        return Checked::Forged;
     }
-}
-
-fn write(manifest: &Manifest, partial: &Partial, piece: PieceIndex, parts: Parts, found: PieceHash) -> Checked {
-    if manifest.pieces().get(piece.0 as usize) != Some(&found) {
-        return Checked::Corrupt;
-    }
-    match partial.write(piece, parts.iter().map(|part| &part[..])) {
-        Ok(()) => Checked::Verified(parts),
+    match partial.write(piece, slices(parts)) {
+        Ok(()) => Checked::Verified,
         Err(error) => Checked::Unwritten(error),
     }
+}
+
+fn settle_all(manifest: &Manifest, partial: &Partial, pieces: Pieces) -> Vec<(PieceIndex, Checked)> {
+    pieces.into_iter().map(|(piece, parts)| (piece, settle(manifest, partial, piece, &parts))).collect()
+}
+
+/// Does a piece of work off the hub, and reports.
+fn work(seams: &Arc<Seams>, run: Run, work: impl FnOnce() -> Hashed + Send + 'static) {
+    let ours = Arc::clone(seams);
+    seams.env.spawn(async move {
+        let permit = ours.hashes.acquire().await;
+        let hashed = ours.env.offload(work).await;
+        drop(permit);
+        ours.report(Input::Hashed { run, hashed }).await;
+    });
+}
+
+fn slices(parts: &Parts) -> impl Iterator<Item = &[u8]> {
+    parts.iter().map(|part| &part[..])
+}
+
+fn after(piece: PieceIndex) -> PieceIndex {
+    PieceIndex(piece.0 + 1)
 }
 
 impl Hub {
@@ -211,43 +300,57 @@ impl Hub {
 
     /// Begins as many jobs as there is work and room for.
     fn hash_on(&mut self, file: FileId) {
-        let seams = Arc::clone(&self.seams);
         let Some(transfer) = self.transfers.get_mut(&file) else { return };
         let run = transfer.run(file);
         let Some(active) = transfer.active.as_mut() else { return };
         while let Some(job) = active.hashing.next_job(active.machine.have()) {
-            let (seams, manifest, partial) = (Arc::clone(&seams), Arc::clone(&active.manifest), active.partial.clone());
-            self.seams.env.spawn(async move {
-                let permit = seams.hashes.acquire().await;
-                let hashed = seams.env.offload(move || job.run(&manifest, &partial)).await;
-                drop(permit);
-                seams.report(Input::Hashed { run, hashed }).await;
-            });
+            let (manifest, partial) = (Arc::clone(&active.manifest), active.partial.clone());
+            work(&self.seams, run, move || job.sum(&manifest, &partial));
+        }
+        if let Some(pieces) = active.hashing.begin_settling() {
+            let (manifest, partial) = (Arc::clone(&active.manifest), active.partial.clone());
+            work(&self.seams, run, move || Hashed::Settled(settle_all(&manifest, &partial, pieces)));
         }
     }
 
     pub(super) fn hashed(&mut self, run: Run, hashed: Hashed) {
         let Some(active) = self.running(run) else { return };
-        let hashing = &mut active.hashing;
-        hashing.running -= 1;
-        match hashed.followed {
-            Some(Ok((hash, next))) => (hashing.hash, hashing.next) = (Some(hash), next),
-            Some(Err(error)) => return self.pause(run.file, Some(error.into())),
-            None => {}
+        match hashed {
+            Hashed::Summed { right, corrupt, follower } => match follower.transpose() {
+                Ok(follower) => {
+                    active.hashing.summed(right, follower);
+                    for piece in corrupt {
+                        self.settled(run, piece, Checked::Corrupt);
+                    }
+                }
+                Err(error) => return self.pause(run.file, Some(error.into())),
+            },
+            Hashed::Settled(settled) => {
+                active.hashing.settling = false;
+                for (piece, checked) in settled {
+                    self.settled(run, piece, checked);
+                }
+            }
         }
-        match hashed.checked {
-            Some((piece, Checked::Verified(parts))) => {
-                hashing.keep(piece, parts);
+        self.advance(run.file);
+    }
+
+    fn settled(&mut self, run: Run, piece: PieceIndex, checked: Checked) {
+        let Some(active) = self.running(run) else { return };
+        match checked {
+            Checked::Verified => {
                 active.unsaved = true;
                 self.feed(run.file, Happening::Verified { piece });
                 self.queue_have(run.file, piece);
                 self.progressed(run.file);
             }
-            Some((piece, Checked::Corrupt)) => self.feed(run.file, Happening::Corrupt { piece }),
-            Some((_, Checked::Unwritten(error))) => return self.pause(run.file, Some(error)),
-            None => {}
+            Checked::Corrupt => self.feed(run.file, Happening::Corrupt { piece }),
+            Checked::Forged => {
+                active.hashing.spoil();
+                self.feed(run.file, Happening::Corrupt { piece });
+            }
+            Checked::Unwritten(error) => self.pause(run.file, Some(error)),
         }
-        self.advance(run.file);
     }
 
     /// Takes the whole file's hash further; at the end of the file, gives it its name.
@@ -255,10 +358,11 @@ impl Hub {
         let Some(transfer) = self.transfers.get_mut(&file) else { return };
         let (run, expected) = (transfer.run(file), transfer.record.manifest.sha1);
         let Some(active) = transfer.active.as_mut() else { return };
-        if active.hashing.next < active.machine.have().len() {
+        let is_ready = active.machine.have().is_full() && !active.placing;
+        let whole = is_ready.then(|| active.hashing.whole(active.machine.have().len())).flatten();
+        let Some(hash) = whole else {
             return self.hash_on(file);
-        }
-        let Some(hash) = active.hashing.hash.take_if(|_| !active.placing) else { return };
+        };
         (active.placing, active.unsaved) = (true, false);
         if hash.finish() == expected {
             self.give_name(run);
@@ -277,48 +381,55 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use super::*;
 
-    /// Pieces come in `order`, jobs end in the order they began; returns the whole's hash, and how many pieces it took
-    /// beside a check.
-    fn follow(order: &[u32]) -> (FileHash, usize) {
-        let (mut hashing, mut have) = (Hashing::new(), Bitfield::empty(u32::try_from(order.len()).unwrap()));
-        let (mut arriving, mut jobs, mut beside) = (order.iter(), VecDeque::new(), 0);
-        loop {
-            if let Some(piece) = arriving.next() {
-                let parts = vec![Bytes::copy_from_slice(&piece.to_le_bytes())];
-                hashing.waiting.insert(PieceIndex(*piece), parts);
-            }
-            while let Some(job) = hashing.next_job(&have) {
-                jobs.push_back(job);
-            }
-            let Some(Job { check, follow }) = jobs.pop_front() else { break };
-            hashing.running -= 1;
-            beside += usize::from(check.is_some() && follow.is_some());
-            if let Some((mut hash, follow)) = follow {
-                let (first, count) = match follow {
-                    Follow::Own => (check.as_ref().unwrap().0.0, 1),
-                    Follow::Kept(piece, _) => (piece, 1),
-                    Follow::Stretch(first, count) => (first, count),
-                };
-                (first..first + count).for_each(|piece| hash.update(&piece.to_le_bytes()));
-                (hashing.hash, hashing.next) = (Some(hash), first + count);
-            }
-            if let Some((piece, parts)) = check {
-                hashing.keep(piece, parts);
-                have.insert(piece);
-            }
-        }
-        assert_eq!((hashing.next, hashing.running), (have.len(), 0));
-        (hashing.hash.unwrap(), beside)
+    fn parts(piece: u32) -> Parts {
+        vec![Bytes::copy_from_slice(&piece.to_le_bytes())]
     }
 
-    fn in_order(count: u32) -> FileHash {
-        let mut hash = FileHash::default();
-        (0..count).for_each(|piece| hash.update(&piece.to_le_bytes()));
-        hash
+    fn sha1(piece: u32) -> Sha1Hash {
+        Sha1Hash::of([piece.to_le_bytes().as_slice()])
+    }
+
+    /// Pieces come in `order`, each settled as soon as it is summed; returns the whole's hash, and how many pieces it took
+    /// from memory while another was summed.
+    fn follow(order: &[u32], forged: &[u32]) -> (Sha1Hash, usize) {
+        let (mut hashing, mut have) = (Hashing::new(), Bitfield::empty(u32::try_from(order.len()).unwrap()));
+        let (mut arriving, mut beside) = (order.iter().chain(forged), 0);
+        let mut to_forge = forged.to_vec();
+        loop {
+            arriving.next().map(|piece| hashing.waiting.insert(PieceIndex(*piece), parts(*piece)));
+            let Some(Job { pieces, mut follower, stretch }) = hashing.next_job(&have) else { break };
+            if let Some(follower) = &mut follower {
+                let before = follower.next.0;
+                for (piece, parts) in &pieces {
+                    assert!(follower.sum_beside(*piece, parts, Some(sha1(piece.0))));
+                }
+                beside += (follower.next.0 - before) as usize;
+                (0..stretch).for_each(|_| {
+                    follower.hash.update(&follower.next.0.to_le_bytes());
+                    follower.next = after(follower.next);
+                });
+                follower.catch_up();
+            }
+            hashing.summed(pieces.clone(), follower);
+            for piece in pieces.into_keys() {
+                if let Some(index) = to_forge.iter().position(|forged| *forged == piece.0) {
+                    to_forge.remove(index);
+                    hashing.spoil();
+                } else {
+                    have.insert(piece);
+                }
+            }
+        }
+        assert_eq!(hashing.running, 0);
+        assert!(have.is_full());
+        (hashing.whole(have.len()).unwrap().finish(), beside)
+    }
+
+    fn in_order(count: u32) -> Sha1Hash {
+        let pieces: Vec<_> = (0..count).map(u32::to_le_bytes).collect();
+        Sha1Hash::of(pieces.iter().map(<[u8; 4]>::as_slice))
     }
 
     #[test]
@@ -327,12 +438,39 @@ mod tests {
             [(0..100).collect(), (0..100).rev().collect(), (0..100).map(|i| i ^ 3).collect(), vec![]];
         for order in orders {
             let count = u32::try_from(order.len()).unwrap();
-            assert_eq!(follow(&order).0.finish(), in_order(count).finish(), "{order:?}");
+            assert_eq!(follow(&order, &[]).0, in_order(count), "{order:?}");
+            if count > 0 {
+                assert_eq!(follow(&order, &[0, 7, 99]).0, in_order(count), "{order:?}, some forged at first");
+            }
         }
     }
 
     #[test]
     fn pieces_in_order_are_all_hashed_beside_their_check() {
-        assert_eq!(follow(&(0..100).collect::<Vec<_>>()).1, 100);
+        assert_eq!(follow(&(0..100).collect::<Vec<_>>(), &[]).1, 100);
+    }
+
+    #[test]
+    fn a_corrupt_piece_leaves_the_whole_as_it_was() {
+        let mut follower = Follower::new();
+        assert!(!follower.sum_beside(PieceIndex(0), &parts(7), Some(sha1(0))));
+        assert!(follower.sum_beside(PieceIndex(0), &parts(0), Some(sha1(0))));
+        follower.kept.insert(PieceIndex(1), parts(1));
+        assert!(!follower.sum_beside(PieceIndex(2), &parts(7), Some(sha1(2))));
+        assert!(follower.sum_beside(PieceIndex(2), &parts(2), Some(sha1(2))));
+        assert_eq!((follower.next, follower.hash.finish()), (PieceIndex(3), in_order(3)));
+    }
+
+    #[test]
+    fn a_batch_is_taken_at_once_and_a_second_job_begins_where_pieces_pile_up() {
+        let (mut hashing, have) = (Hashing::new(), Bitfield::empty(100));
+        hashing.waiting.extend((0..3).map(|piece| (PieceIndex(piece), parts(piece))));
+        let first = hashing.next_job(&have).unwrap();
+        assert_eq!((first.pieces.len(), first.follower.is_some()), (BATCH, true));
+        hashing.waiting.extend((3..).map(|piece| (PieceIndex(piece), parts(piece))).take(PILE - 2));
+        assert!(hashing.next_job(&have).is_none());
+        hashing.waiting.insert(PieceIndex(90), parts(90));
+        let second = hashing.next_job(&have).unwrap();
+        assert_eq!((second.pieces.len(), second.follower.is_some()), (BATCH, false));
     }
 }
