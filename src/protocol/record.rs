@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::{DeviceKey, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
     manifest::ManifestHeader,
-    name::{GroupName, UserName},
+    name::{FileName, GroupName, UserName},
     version::{Dot, Timestamp, VersionVector},
 };
 
@@ -116,6 +116,60 @@ pub enum ChangeBody {
         /// Whose.
         user: UserId,
     },
+}
+
+/// A change that is kept when its past is forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The change.
+    pub change: Change,
+    /// What its author's right came to, once the changes that it rests on may be gone.
+    pub verdict: Option<Verdict>,
+}
+
+/// Whether a change counts, found for good: whatever is yet to arrive cannot alter it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Its author had the right by the changes it rests on.
+    pub valid: bool,
+    /// Valid, and no revocation is concurrent. Of accepts only.
+    pub effective: bool,
+}
+
+/// What is left of a request whose changes are forgotten: enough to answer its repeat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// The request.
+    pub request: RequestId,
+    /// What it did.
+    pub done: Done,
+}
+
+/// What a known request did: enough to answer its repeat. The variant names rest on disk and must never change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Done {
+    /// It is done, and there is no more to say.
+    Plain,
+    /// It ended the user's own membership or request.
+    Left {
+        /// Where.
+        group: GroupId,
+        /// How.
+        reason: EndReason,
+        /// Whether the user owned the group.
+        owned: bool,
+    },
+    /// It began a share that is in the catalog.
+    Shared(ShareId),
+    /// It began a share that is forgotten.
+    SharedOnce {
+        /// The file.
+        file: FileId,
+        /// The name it was shared under.
+        name: FileName,
+    },
+    /// It set this user's password.
+    PasswordSet(UserId),
 }
 
 /// Why a membership or a request ended.

@@ -3,15 +3,20 @@
 //! Either side opens with [`SyncMessage::Hello`]. Each then streams what the other lacks, in batches of one origin's
 //! changes in order, later every new change as it happens, those of third origins included. A receiver that lacks a
 //! manifest's pages asks for them before it confirms the change that names it.
+//!
+//! A receiver that lacks what the sender has forgotten is offered a snapshot first: it fetches that page by page, takes it in
+//! as one, and confirms. Then come the changes after it.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     client::{Presence, SwarmPeer},
     hash::Blake3Hash,
-    ids::{DeviceKey, FileId, GroupId, ManifestId, TrackerNo, UserId},
-    record::Change,
-    version::VersionVector,
+    ids::{DeviceKey, FileId, GroupId, ManifestId, RequestId, TrackerNo, UserId},
+    record::{Change, Kept, Tombstone},
+    version::{Dot, Timestamp, VersionVector},
 };
 
 /// Version of this protocol; both hellos carry it.
@@ -44,6 +49,22 @@ pub enum SyncMessage {
         /// Its wall clock, milliseconds since the Unix epoch.
         now_ms: u64,
     },
+    /// Every few seconds, with the digest: what is known of listed trackers, the speaker included.
+    Stable(Vec<StableTracker>),
+    /// The receiver lacks changes that the speaker has forgotten: a snapshot is ready to be fetched.
+    SnapshotOffer {
+        /// Up to where it tells all.
+        folded: VersionVector,
+        /// The latest stamp of all that.
+        latest: Timestamp,
+    },
+    /// Asks for a page of the snapshot offered last.
+    GetSnapshot {
+        /// The last entry that is there; `None` for the first page.
+        after: Option<SnapshotCursor>,
+    },
+    /// A page of the snapshot.
+    Snapshot(SnapshotPage),
     /// Asks for a page of a manifest.
     GetPage {
         /// The manifest.
@@ -73,6 +94,57 @@ pub enum SyncMessage {
         /// Who wants to be dialled.
         peer: SwarmPeer,
     },
+}
+
+/// What is known of one listed tracker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StableTracker {
+    /// Its key.
+    pub tracker: DeviceKey,
+    /// All that it has confirmed, as far as the speaker knows.
+    pub confirmed: VersionVector,
+    /// Of what it has forgotten all that can be.
+    pub folded: VersionVector,
+}
+
+/// An entry of a snapshot: first come the changes by their dots, then the tombstones by their requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotCursor {
+    /// A change.
+    Change(Dot),
+    /// A tombstone.
+    Tombstone(RequestId),
+}
+
+/// Entries of a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotPage {
+    /// Changes that are kept.
+    pub kept: Vec<Kept>,
+    /// Requests of which nothing else is left.
+    pub tombstones: Vec<Tombstone>,
+    /// The last entry of this page; `None` when it was the last page.
+    pub next: Option<SnapshotCursor>,
+}
+
+/// A snapshot, put together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Up to where it tells all.
+    pub folded: VersionVector,
+    /// The latest stamp of all that.
+    pub latest: Timestamp,
+    /// The changes that are kept of it.
+    pub kept: BTreeMap<Dot, Kept>,
+    /// Requests of which nothing else is left.
+    pub tombstones: Vec<Tombstone>,
+}
+
+impl SnapshotPage {
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty() && self.tombstones.is_empty()
+    }
 }
 
 /// Soft state of one device that is linked to the speaker.

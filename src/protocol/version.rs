@@ -58,6 +58,13 @@ impl VersionVector {
         }
     }
 
+    /// The greatest vector that both include.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let common = self.0.iter().map(|(&origin, &counter)| (origin, counter.min(other.counter(&origin))));
+        Self(common.filter(|(_, counter)| *counter > 0).collect())
+    }
+
     /// Number of changes known here that `other` lacks.
     pub fn ahead_of(&self, other: &Self) -> u64 {
         self.0.iter().map(|(origin, counter)| counter.saturating_sub(other.counter(origin))).sum()
@@ -103,6 +110,9 @@ mod tests {
             prop_assert_eq!(merged(&a, &a), a.clone());
             prop_assert!(merged(&a, &b).includes(&a));
             prop_assert_eq!(a.ahead_of(&b) == 0, b.includes(&a));
+            prop_assert_eq!(a.meet(&b), b.meet(&a));
+            prop_assert!(a.includes(&a.meet(&b)) && b.includes(&a.meet(&b)));
+            prop_assert_eq!(a.meet(&merged(&a, &b)), a);
         }
     }
 }

@@ -77,6 +77,8 @@ pub enum Action {
     },
     /// Send this to the other side.
     Send(SyncMessage),
+    /// The other side lacks changes that are forgotten here: offer it a snapshot, unless it is fetching one.
+    OfferSnapshot,
     /// Send a [`SyncMessage::Digest`], if all that the catalog knows is durable just now; leave it out otherwise.
     SendDigest,
     /// The other side knows all that this one knows: writes wait for its confirm from now on.
@@ -105,10 +107,13 @@ pub struct Lag {
 #[derive(Clone, Debug)]
 pub struct SyncLink {
     own: VersionVector,
+    /// What is forgotten here: nothing of it can be read from the log.
+    folded: VersionVector,
     confirmed: VersionVector,
     sent: VersionVector,
     heard: bool,
-    reading: bool,
+    /// Up to where a read that is outstanding goes.
+    reading: Option<Dot>,
     last_read: Option<DeviceKey>,
     in_flight: VecDeque<Dot>,
     /// Vectors that were known at a time and are not confirmed yet, oldest first.
@@ -121,15 +126,17 @@ pub struct SyncLink {
 }
 
 impl SyncLink {
-    /// A link just opened, at a tracker that knows `own` durably. Each side then sends its hello.
-    pub fn new(own: VersionVector, now: Instant) -> Self {
+    /// A link just opened, at a tracker that knows `own` durably and has forgotten what it could of `folded`. Each side then
+    /// sends its hello.
+    pub fn new(own: VersionVector, folded: VersionVector, now: Instant) -> Self {
         Self {
             catching_up: Some(own.clone()),
             own,
+            folded,
             confirmed: VersionVector::default(),
             sent: VersionVector::default(),
             heard: false,
-            reading: false,
+            reading: None,
             last_read: None,
             in_flight: VecDeque::new(),
             marks: VecDeque::new(),
@@ -176,6 +183,9 @@ impl SyncLink {
                 self.sent = self.confirmed.clone();
                 self.mark(now);
                 self.note_confirmed(now, out);
+                if self.lacks_snapshot() {
+                    out.push(Action::OfferSnapshot);
+                }
             }
             Event::Confirmed(vector) => self.confirm(now, &vector, out),
             Event::Digest { vector, digest, own_vector, own_digest } => {
@@ -249,12 +259,18 @@ impl SyncLink {
             if self.heard {
                 out.push(Action::SendDigest);
             }
+            if self.lacks_snapshot() {
+                out.push(Action::OfferSnapshot);
+            }
         }
     }
 
     fn send(&mut self, changes: Vec<Change>, out: &mut Vec<Action>) {
-        self.reading = false;
-        let Some(last) = changes.last().map(|change| change.dot) else { return };
+        let asked = self.reading.take();
+        let Some(last) = changes.last().map(|change| change.dot) else {
+            // All of it is forgotten: the other side has confirmed it, if not on this link.
+            return asked.into_iter().for_each(|up_to| self.sent.insert(up_to));
+        };
         self.sent.insert(last);
         self.in_flight.push_back(last);
         out.push(Action::Send(SyncMessage::Changes(changes)));
@@ -262,7 +278,11 @@ impl SyncLink {
 
     /// Reads on where the other side lacks something, one origin after the other.
     fn read_next(&mut self, out: &mut Vec<Action>) {
-        if !self.heard || self.reading || self.in_flight.len() >= MAX_BATCHES_IN_FLIGHT {
+        if !self.heard
+            || self.lacks_snapshot()
+            || self.reading.is_some()
+            || self.in_flight.len() >= MAX_BATCHES_IN_FLIGHT
+        {
             return;
         }
         let lacking = || self.own.iter().filter(|newest| newest.counter > self.after(&newest.origin));
@@ -270,7 +290,12 @@ impl SyncLink {
         let Some(Dot { origin, counter }) = next else { return };
         out.push(Action::Read { origin, after: self.after(&origin), up_to: counter, max_bytes: MAX_BATCH_BYTES });
         self.last_read = Some(origin);
-        self.reading = true;
+        self.reading = Some(Dot { origin, counter });
+    }
+
+    /// Whether the other side lacks changes that are forgotten here.
+    fn lacks_snapshot(&self) -> bool {
+        self.heard && !self.confirmed.includes(&self.folded)
     }
 
     /// Up to which counter of an origin the other side has, or is about to get, everything.

@@ -6,6 +6,7 @@ use super::{
     claim::{Claims, Renamed},
     effect::Effect,
     fingerprint::Fingerprint,
+    fold::Touched,
     group::{Before, Group},
     membership::State,
     share::{Begun, Shares, Turned},
@@ -17,15 +18,15 @@ use crate::protocol::{
     ids::{FileId, GroupId, MembershipId, RequestId, ShareId, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
-    record::{Change, ChangeBody, EndReason},
-    version::{Timestamp, VersionVector},
+    record::{Change, ChangeBody, Done, EndReason, Kept, Tombstone, Verdict},
+    version::{Dot, Timestamp, VersionVector},
 };
 
 /// A tracker's copy of everything: a pure function of the *set* of changes applied, whatever their order, batching and
 /// repetition. Only effects depend on the order: they tell what was news here.
 ///
 /// [`apply`](Self::apply) takes the changes of each origin in order; those of different origins may come in any order,
-/// also before those they rest on.
+/// also before those they rest on. [`fold`](Self::fold) forgets what is over, and changes no answer and no digest by it.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     vector: VersionVector,
@@ -35,21 +36,21 @@ pub struct Catalog {
     pub(super) groups: BTreeMap<GroupId, Group>,
     pub(super) group_names: Claims<GroupName, GroupId>,
     pub(super) shares: Shares,
-    pub(super) requests: BTreeMap<RequestId, Done>,
+    pub(super) requests: BTreeMap<RequestId, Known>,
+    /// Changes that are not known to be stable, and what they touched: there may be something to forget once they are.
+    pub(super) touched: BTreeMap<Dot, Touched>,
+    /// What could not be forgotten yet though all that touched it is stable.
+    pub(super) waiting: BTreeSet<Touched>,
     fingerprint: Fingerprint,
 }
 
-/// What a known request did: enough to answer its repeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Done {
-    /// It is done, and there is no more to say.
-    Plain,
-    /// It ended the user's own membership or request.
-    Left { group: GroupId, reason: EndReason, owned: bool },
-    /// It began a share.
-    Shared(ShareId),
-    /// It set this user's password.
-    PasswordSet(UserId),
+/// A known request.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// What it did.
+    pub(super) done: Done,
+    /// Its changes that are not forgotten.
+    pub(super) changes: u32,
 }
 
 impl Catalog {
@@ -79,24 +80,49 @@ impl Catalog {
         if change.dot.counter != self.vector.counter(&change.dot.origin) + 1 {
             return Vec::new();
         }
+        self.merge(change, None)
+    }
+
+    /// Applies a change that was kept of a log whose past is forgotten. To be called before any [`apply`](Self::apply), and
+    /// followed by [`forgotten`](Self::forgotten).
+    pub fn restore(&mut self, kept: &Kept) {
+        self.merge(&kept.change, kept.verdict);
+    }
+
+    /// Takes note of what is forgotten: all changes of `folded` count as applied, the latest of them stamped `latest`.
+    pub fn forgotten(
+        &mut self,
+        folded: &VersionVector,
+        latest: Timestamp,
+        tombstones: impl IntoIterator<Item = Tombstone>,
+    ) {
+        self.vector.merge(folded);
+        self.latest = self.latest.max(latest);
+        for Tombstone { request, done } in tombstones {
+            self.requests.entry(request).or_insert(Known { done, changes: 0 });
+        }
+    }
+
+    fn merge(&mut self, change: &Change, verdict: Option<Verdict>) -> Vec<Effect> {
         self.vector.insert(change.dot);
         self.latest = self.latest.max(change.at);
         self.note_request(change);
+        self.touched.insert(change.dot, Touched::by(change));
         let mut out = Vec::new();
         match &change.body {
             ChangeBody::UserCreated { .. } | ChangeBody::CredentialSet { .. } => self.apply_user(change, &mut out),
             ChangeBody::ShareBegun { manifest, .. } => self.begin_share(change, manifest, &mut out),
             ChangeBody::ShareEnded { shares, user } => {
+                self.shares.end(change, shares, *user);
                 for share in shares {
-                    self.shares.end(*share, *user);
                     self.refresh_share(*share, &mut out);
                 }
             }
-            ChangeBody::GroupCreated { .. } => self.apply_group(change.request.into(), change, &mut out),
+            ChangeBody::GroupCreated { .. } => self.apply_group(change.request.into(), change, None, &mut out),
             ChangeBody::OwnerSet { group, .. }
             | ChangeBody::MembershipRequested { group, .. }
             | ChangeBody::MembershipAccepted { group, .. }
-            | ChangeBody::MembershipEnded { group, .. } => self.apply_group(*group, change, &mut out),
+            | ChangeBody::MembershipEnded { group, .. } => self.apply_group(*group, change, verdict, &mut out),
         }
         out
     }
@@ -111,8 +137,11 @@ impl Catalog {
             ChangeBody::CredentialSet { user, .. } => Done::PasswordSet(*user),
             _ => Done::Plain,
         };
-        let known = self.requests.entry(change.request).or_insert(done);
-        *known = known.further(done);
+        let known = self.requests.entry(change.request).or_insert(Known { done: Done::Plain, changes: 0 });
+        known.changes += 1;
+        if rank(&done) > rank(&known.done) {
+            known.done = done;
+        }
     }
 
     fn apply_user(&mut self, change: &Change, out: &mut Vec<Effect>) {
@@ -159,9 +188,9 @@ impl Catalog {
         }
     }
 
-    fn apply_group(&mut self, id: GroupId, change: &Change, out: &mut Vec<Effect>) {
+    fn apply_group(&mut self, id: GroupId, change: &Change, verdict: Option<Verdict>, out: &mut Vec<Effect>) {
         let group = self.groups.entry(id).or_default();
-        let before = group.apply(id, change);
+        let before = group.apply(id, change, verdict);
         let claim = group.claim().cloned();
         let renamed = self.group_names.set(id, claim);
         for Renamed { id, from, to } in renamed {
@@ -186,16 +215,24 @@ impl Catalog {
     /// Counts what the group's derivation changed; returns the shares under memberships it touched.
     fn count_group(&mut self, id: GroupId, before: &Before) -> Vec<ShareId> {
         let group = &self.groups[&id];
-        let users = before.standings.keys();
-        let ids: BTreeSet<MembershipId> =
-            users.filter_map(|user| group.by_user.get(user)).flatten().chain(before.states.keys()).copied().collect();
         let owner = group.owner_membership();
-        let turned: Vec<_> = ids
-            .into_iter()
-            .map(|id| (id, before.states.get(&id).copied().unwrap_or_default(), &group.instances[&id]))
-            .filter(|(_, state, instance)| *state != instance.state)
-            .map(|(id, state, instance)| (id, state, instance.state, instance.shares.clone()))
+        let (was_live, is_live) = (before.owner_membership.is_some(), owner.is_some());
+        let state = |id: &MembershipId| group.instances[id].state;
+        let users = before.standings.keys();
+        let touched: BTreeSet<MembershipId> =
+            users.filter_map(|user| group.by_user.get(user)).flatten().chain(before.states.keys()).copied().collect();
+        let mut facts: Vec<_> = touched
+            .iter()
+            .map(|id| {
+                (*id, listed(before.states.get(id).copied().unwrap_or_default(), was_live), listed(state(id), is_live))
+            })
             .collect();
+        if was_live != is_live {
+            let others = group.instances.keys().filter(|id| !touched.contains(id));
+            facts.extend(others.map(|id| (*id, listed(state(id), was_live), listed(state(id), is_live))));
+        }
+        let turned = touched.iter().filter(|id| before.states.get(id).copied().unwrap_or_default() != state(id));
+        let shares = turned.flat_map(|id| group.instances[id].shares.iter().copied()).collect();
         if before.owner_membership != owner {
             for (sign, owner) in [(false, before.owner_membership), (true, owner)] {
                 if let Some(owner) = owner {
@@ -203,21 +240,18 @@ impl Catalog {
                 }
             }
         }
-        let mut shares = Vec::new();
-        for (membership, from, to, own) in turned {
+        for (membership, from, to) in facts.into_iter().filter(|(_, from, to)| from != to) {
             self.count_state(id, membership, false, from);
             self.count_state(id, membership, true, to);
-            shares.extend(own);
         }
         shares
     }
 
     fn count_state(&mut self, group: GroupId, membership: MembershipId, sign: bool, state: State) {
         let (kind, since): (&[u8], Timestamp) = match state {
-            State::Unknown => return,
+            State::Unknown | State::Ended => return,
             State::Requested => (b"requested", Timestamp::default()),
             State::Member { since } => (b"member", since),
-            State::Ended => (b"ended", Timestamp::default()),
         };
         let since = [since.wall_ms.to_le_bytes().as_slice(), &since.logical.to_le_bytes()].concat();
         self.count(sign, &[kind, &group.0, &membership.0, &since]);
@@ -322,16 +356,23 @@ impl Catalog {
     }
 }
 
-impl Done {
-    /// The answer that says more, for two changes with one request.
-    fn further(self, other: Self) -> Self {
-        let rank = |done: &Self| match done {
-            Self::Plain => (0, [0; 32], false, false),
-            Self::Left { group, reason, owned } => (1, group.0, *reason == EndReason::Left, *owned),
-            Self::Shared(share) => (2, share.0, false, false),
-            Self::PasswordSet(user) => (3, user.0, false, false),
-        };
-        if rank(&other) > rank(&self) { other } else { self }
+/// What counts of a state: what is over does not, since it may be forgotten, and a dissolved group has no requests.
+fn listed(state: State, is_live: bool) -> State {
+    match state {
+        State::Requested if !is_live => State::Unknown,
+        State::Ended => State::Unknown,
+        state => state,
+    }
+}
+
+/// Of two changes with one request the answer that says more counts.
+fn rank(done: &Done) -> (u8, [u8; 32], bool, bool) {
+    match done {
+        Done::Plain => (0, [0; 32], false, false),
+        Done::Left { group, reason, owned } => (1, group.0, *reason == EndReason::Left, *owned),
+        Done::Shared(share) => (2, share.0, false, false),
+        Done::SharedOnce { file, .. } => (2, file.0, false, false),
+        Done::PasswordSet(user) => (3, user.0, false, false),
     }
 }
 

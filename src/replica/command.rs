@@ -1,10 +1,6 @@
 //! A write checked against the catalog and turned into the change that does it.
 
-use super::{
-    catalog::{Catalog, Done},
-    group::Group,
-    permission,
-};
+use super::{catalog::Catalog, group::Group, permission};
 use crate::protocol::{
     client::{Answer, LeaveOutcome, Standing},
     error::{ErrorCode, Failure},
@@ -12,7 +8,7 @@ use crate::protocol::{
     limits::MAX_SHARES,
     manifest::ManifestHeader,
     name::{GroupName, UserName},
-    record::{ChangeBody, Credential, EndReason},
+    record::{ChangeBody, Credential, Done, EndReason},
     version::{Dot, Timestamp, VersionVector},
 };
 
@@ -136,17 +132,18 @@ pub fn decide(
 
 /// The answer to a write that is known here, from the record it made; `None` for one never heard of.
 pub fn answer(catalog: &Catalog, request: &RequestId) -> Option<Answer> {
-    Some(match catalog.requests.get(request)? {
+    Some(match &catalog.requests.get(request)?.done {
         Done::Plain | Done::PasswordSet(_) => Answer::Done,
         Done::Left { reason: EndReason::Withdrawn, .. } => Answer::Left { outcome: LeaveOutcome::Withdrawn },
         Done::Left { group, owned, .. } => Answer::Left { outcome: left(catalog, group, *owned) },
         Done::Shared(share) => shared(catalog, share)?,
+        Done::SharedOnce { file, name } => Answer::Shared { file: *file, name: name.clone() },
     })
 }
 
 /// Whose password a request that is known here has set.
 pub fn password_set_by(catalog: &Catalog, request: &RequestId) -> Option<UserId> {
-    match catalog.requests.get(request)? {
+    match &catalog.requests.get(request)?.done {
         Done::PasswordSet(user) => Some(*user),
         _ => None,
     }

@@ -10,7 +10,7 @@ use crate::protocol::{
     client::Standing,
     ids::{GroupId, MembershipId, RequestId, UserId},
     name::GroupName,
-    record::{Change, ChangeBody, EndReason},
+    record::{Change, ChangeBody, EndReason, Verdict},
     version::{Dot, Timestamp, VersionVector},
 };
 
@@ -26,7 +26,9 @@ pub struct Group {
     pub(super) by_user: BTreeMap<UserId, BTreeSet<MembershipId>>,
     pub(super) ends: BTreeMap<UserId, Vec<End>>,
     /// Who founded the group, was handed it, or acted as its owner: others' rights may rest on them.
-    authors: BTreeSet<UserId>,
+    pub(super) authors: BTreeSet<UserId>,
+    /// Changes of this group that are not known to be stable.
+    pub(super) loose: BTreeSet<Dot>,
     /// Live memberships in the order of succession: derived.
     line: BTreeSet<(Timestamp, MembershipId)>,
     /// Number of live memberships of each member: derived.
@@ -65,6 +67,8 @@ pub(super) struct Try {
     pub(super) rests_on: Vec<Dot>,
     /// Its author had the right by the changes it rests on: derived.
     pub(super) valid: bool,
+    /// That is found for good: what it follows from may be forgotten.
+    pub(super) settled: bool,
 }
 
 impl Transfer {
@@ -93,14 +97,15 @@ pub(super) struct Before {
 }
 
 impl Group {
-    /// Merges a change that concerns this group's members; returns how those it touched stood before.
-    pub(super) fn apply(&mut self, id: GroupId, change: &Change) -> Before {
+    /// Merges a change that concerns this group's members, or one kept with a verdict; returns how those it touched stood before.
+    pub(super) fn apply(&mut self, id: GroupId, change: &Change, verdict: Option<Verdict>) -> Before {
+        self.loose.insert(change.dot);
         let (mut touched, all) = self.concerned(change);
         if all {
             touched.extend(self.by_user.keys());
         }
         let before = self.before(&touched);
-        self.merge(id, change);
+        self.merge(id, change, verdict);
         self.judge((!all).then_some(&touched));
         for user in touched {
             self.derive_user(user);
@@ -135,32 +140,35 @@ impl Group {
         }
     }
 
-    fn merge(&mut self, id: GroupId, change: &Change) {
-        let (dot, at) = (change.dot, change.at);
+    fn merge(&mut self, id: GroupId, change: &Change, verdict: Option<Verdict>) {
+        let (request, dot, at, settled) = (change.request, change.dot, change.at, verdict.is_some());
+        let Verdict { valid, effective } = verdict.unwrap_or(Verdict { valid: false, effective: false });
         match &change.body {
             ChangeBody::GroupCreated { name, owner } => self.create(id, change, name, *owner),
             ChangeBody::OwnerSet { by, owner, membership, past, rests_on, .. } => {
                 self.authors.extend([*by, *owner]);
                 let transfer = Transfer { by: *by, owner: *owner, membership: *membership, tries: Vec::new() };
-                let one = Try { dot, at, past: past.clone(), rests_on: rests_on.clone(), valid: false };
-                self.transfers.entry(change.request).or_insert(transfer).tries.push(one);
+                let one = Try { dot, at, past: past.clone(), rests_on: rests_on.clone(), valid, settled };
+                self.transfers.entry(request).or_insert(transfer).tries.push(one);
             }
             ChangeBody::MembershipRequested { user, .. } => {
                 self.by_user.entry(*user).or_default().insert(change.request.into());
                 self.instance_mut(change.request.into()).ask(Request { at, dot, user: *user });
             }
             ChangeBody::MembershipAccepted { membership, by, rests_on, .. } => {
-                self.authors.insert(*by);
+                if !settled {
+                    self.authors.insert(*by);
+                }
                 let (by, rests_on) = (*by, rests_on.clone());
-                let accept = Accept { dot, at, by, rests_on, valid: false, effective: false };
+                let accept = Accept { request, dot, at, by, rests_on, valid, effective, settled };
                 self.instance_mut(*membership).accepts.push(accept);
             }
             ChangeBody::MembershipEnded { user, by, reason, past, rests_on, .. } => {
-                if by != user {
+                if by != user && !settled {
                     self.authors.insert(*by);
                 }
                 let (past, rests_on) = (past.clone(), rests_on.clone());
-                let end = End { dot, at, by: *by, reason: *reason, past, rests_on, valid: false };
+                let end = End { request, dot, at, by: *by, reason: *reason, past, rests_on, valid, settled };
                 self.ends.entry(*user).or_default().push(end);
             }
             _ => {}
@@ -213,12 +221,16 @@ impl Group {
         set_or_remove(&mut self.pending, user, first_request.filter(|_| members == 0));
     }
 
+    /// The hand-over that counts.
+    pub(super) fn last_transfer(&self) -> Option<(&RequestId, &Transfer)> {
+        let valid = self.transfers.iter().filter(|(_, transfer)| transfer.is_valid());
+        valid.max_by_key(|(request, transfer)| (transfer.at(), **request))
+    }
+
     /// The owner's membership: of the last hand-over while it lives, then the first in the line of succession.
     fn derive_owner(&self) -> Option<MembershipId> {
         let created = self.created.as_ref()?;
-        let valid = self.transfers.iter().filter(|(_, transfer)| transfer.is_valid());
-        let last = valid.max_by_key(|(request, transfer)| (transfer.at(), **request));
-        let named = last.map_or(created.membership, |(_, transfer)| transfer.membership);
+        let named = self.last_transfer().map_or(created.membership, |(_, transfer)| transfer.membership);
         let lives = matches!(self.instances.get(&named)?.state, State::Member { .. });
         if lives { Some(named) } else { self.line.first().map(|&(_, id)| id) }
     }
@@ -334,8 +346,7 @@ impl Group {
     pub(super) fn ownership(&self) -> Option<(Timestamp, Vec<Dot>)> {
         let created = self.created.as_ref()?;
         let instance = &self.instances[&self.owner?];
-        let valid = self.transfers.iter().filter(|(_, transfer)| transfer.is_valid());
-        let last = valid.max_by_key(|(request, transfer)| (transfer.at(), **request));
+        let last = self.last_transfer();
         let mut evidence = Vec::from_iter(instance.evidence());
         let (named, user) = if let Some((_, transfer)) = last {
             evidence.extend(transfer.tries.iter().filter(|one| one.valid).map(|one| (one.at, one.dot)).min());

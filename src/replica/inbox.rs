@@ -9,8 +9,9 @@ use crate::protocol::{
     ids::{DeviceKey, ManifestId},
     limits::MAX_ORIGINS,
     manifest::{ManifestError, ManifestHeader},
-    record::Change,
-    version::VersionVector,
+    record::{Change, Kept},
+    sync::{Snapshot, SnapshotCursor, SnapshotPage},
+    version::{Timestamp, VersionVector},
 };
 
 /// Changes staged at most; a sender keeps far below. What is beyond is dropped and comes again.
@@ -27,6 +28,9 @@ pub enum InboxError {
     /// More origins than a cluster can have had.
     #[error("changes come from more than {MAX_ORIGINS} origins")]
     TooManyOrigins,
+    /// A change beyond what the snapshot is said to tell.
+    #[error("the snapshot holds a change that it should not")]
+    BeyondSnapshot,
     /// A manifest that contradicts itself.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -47,8 +51,22 @@ pub struct Inbox {
     staged: BTreeMap<DeviceKey, VecDeque<Change>>,
     count: usize,
     /// Pages that staged changes wait for.
-    missing: BTreeMap<ManifestId, BTreeSet<u32>>,
+    missing: BTreeMap<ManifestId, Missing>,
     asked: BTreeSet<(ManifestId, u32)>,
+    snapshot: Option<Arriving>,
+}
+
+#[derive(Clone, Debug)]
+struct Missing {
+    header: ManifestHeader,
+    pages: BTreeSet<u32>,
+}
+
+/// A snapshot on its way. Nothing of it counts before all of it is there, so one that breaks off leaves nothing behind.
+#[derive(Clone, Debug)]
+struct Arriving {
+    snapshot: Snapshot,
+    is_whole: bool,
 }
 
 impl Inbox {
@@ -78,7 +96,7 @@ impl Inbox {
     /// The next manifest pages to ask the other side for; those returned count as asked.
     pub fn ask_pages(&mut self) -> Vec<(ManifestId, u32)> {
         let open = MAX_PAGES_ASKED.saturating_sub(self.asked.len());
-        let wanted = self.missing.iter().flat_map(|(id, pages)| pages.iter().map(|page| (*id, *page)));
+        let wanted = self.missing.iter().flat_map(|(id, one)| one.pages.iter().map(|page| (*id, *page)));
         let next: Vec<_> = wanted.filter(|page| !self.asked.contains(page)).take(open).collect();
         self.asked.extend(&next);
         next
@@ -86,21 +104,20 @@ impl Inbox {
 
     /// Whether a page is waited for: an unasked one is not stored.
     pub fn wants_page(&self, manifest: &ManifestId, page: u32) -> bool {
-        self.missing.get(manifest).is_some_and(|pages| pages.contains(&page))
+        self.missing.get(manifest).is_some_and(|one| one.pages.contains(&page))
     }
 
     /// The header of a manifest whose pages are waited for, to check them against.
     pub fn manifest(&self, manifest: &ManifestId) -> Option<&ManifestHeader> {
-        let headers = self.staged.values().flatten().filter_map(|change| change.body.manifest());
-        headers.filter(|(id, _)| id == manifest).map(|(_, header)| header).next()
+        self.missing.get(manifest).map(|one| &one.header)
     }
 
     /// A page is durable, whichever link or client it came from.
     pub fn page_stored(&mut self, manifest: ManifestId, page: u32) {
         self.asked.remove(&(manifest, page));
-        if let Some(pages) = self.missing.get_mut(&manifest) {
-            pages.remove(&page);
-            if pages.is_empty() {
+        if let Some(one) = self.missing.get_mut(&manifest) {
+            one.pages.remove(&page);
+            if one.pages.is_empty() {
                 self.missing.remove(&manifest);
             }
         }
@@ -156,13 +173,74 @@ impl Inbox {
     }
 
     fn stage(&mut self, change: Change, missing_pages: &mut impl FnMut(&ManifestHeader) -> Vec<u32>) {
-        if let Some((id, manifest)) = change.body.manifest() {
-            let pages: BTreeSet<u32> = missing_pages(manifest).into_iter().collect();
-            if !pages.is_empty() {
-                self.missing.insert(id, pages);
-            }
-        }
+        self.note_missing(&change, missing_pages);
         self.staged.entry(change.dot.origin).or_default().push_back(change);
         self.count += 1;
+    }
+
+    fn note_missing(&mut self, change: &Change, missing_pages: &mut impl FnMut(&ManifestHeader) -> Vec<u32>) {
+        let Some((id, manifest)) = change.body.manifest() else { return };
+        let pages: BTreeSet<u32> = missing_pages(manifest).into_iter().collect();
+        if !pages.is_empty() {
+            self.missing.insert(id, Missing { header: manifest.clone(), pages });
+        }
+    }
+}
+
+/// A snapshot, for a tracker that is too far behind for the log.
+impl Inbox {
+    /// Whether nothing is staged.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// A snapshot is about to come, in place of one that broke off.
+    pub fn expect_snapshot(&mut self, folded: VersionVector, latest: Timestamp) -> Result<(), InboxError> {
+        if folded.len() > MAX_ORIGINS {
+            return Err(InboxError::TooManyOrigins);
+        }
+        let snapshot = Snapshot { folded, latest, ..Snapshot::default() };
+        self.snapshot = Some(Arriving { snapshot, is_whole: false });
+        Ok(())
+    }
+
+    /// Takes the next page of it; returns after which entry to ask for more. A page that was not expected is dropped.
+    pub fn receive_snapshot(
+        &mut self,
+        page: SnapshotPage,
+        mut missing_pages: impl FnMut(&ManifestHeader) -> Vec<u32>,
+    ) -> Result<Option<SnapshotCursor>, InboxError> {
+        let Some(mut arriving) = self.snapshot.take() else { return Ok(None) };
+        for kept in page.kept {
+            let Kept { change, .. } = &kept;
+            if !arriving.snapshot.folded.contains(&change.dot) {
+                return Err(InboxError::BeyondSnapshot);
+            }
+            if let Some((_, manifest)) = change.body.manifest() {
+                manifest.check()?;
+            }
+            self.note_missing(change, &mut missing_pages);
+            arriving.snapshot.kept.insert(change.dot, kept);
+        }
+        arriving.snapshot.tombstones.extend(page.tombstones);
+        arriving.is_whole = page.next.is_none();
+        self.snapshot = Some(arriving);
+        Ok(page.next)
+    }
+
+    /// Whether a snapshot is on its way.
+    pub fn is_fetching(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// Takes out the snapshot, once it is whole and every manifest page that it needs is durable.
+    pub fn take_snapshot(&mut self) -> Option<Snapshot> {
+        let waits = |arriving: &Arriving| {
+            let changes = arriving.snapshot.kept.values().map(|kept| &kept.change);
+            !self.missing.is_empty()
+                && changes.filter_map(|change| change.body.manifest()).any(|(id, _)| self.missing.contains_key(&id))
+        };
+        let is_ready = self.snapshot.as_ref().is_some_and(|arriving| arriving.is_whole && !waits(arriving));
+        if is_ready { self.snapshot.take().map(|arriving| arriving.snapshot) } else { None }
     }
 }

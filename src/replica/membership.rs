@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::protocol::{
-    ids::{MembershipId, ShareId, UserId},
+    ids::{MembershipId, RequestId, ShareId, UserId},
     record::EndReason,
     version::{Dot, Timestamp, VersionVector},
 };
@@ -61,6 +61,7 @@ pub(super) struct Request {
 /// One accept of an instance.
 #[derive(Clone, Debug)]
 pub(super) struct Accept {
+    pub(super) request: RequestId,
     pub(super) dot: Dot,
     pub(super) at: Timestamp,
     pub(super) by: UserId,
@@ -69,11 +70,14 @@ pub(super) struct Accept {
     pub(super) valid: bool,
     /// Valid, and no revocation is concurrent: derived.
     pub(super) effective: bool,
+    /// Both are found for good: what they follow from may be forgotten.
+    pub(super) settled: bool,
 }
 
 /// One leave, withdrawal, rejection or removal.
 #[derive(Clone, Debug)]
 pub(super) struct End {
+    pub(super) request: RequestId,
     pub(super) dot: Dot,
     pub(super) at: Timestamp,
     pub(super) by: UserId,
@@ -82,6 +86,8 @@ pub(super) struct End {
     pub(super) rests_on: Vec<Dot>,
     /// Its author had the right by the changes it rests on: derived.
     pub(super) valid: bool,
+    /// That is found for good: what it follows from may be forgotten.
+    pub(super) settled: bool,
 }
 
 impl Instance {
@@ -91,6 +97,16 @@ impl Instance {
         self.request = Some(self.request.map_or(request, |known| known.min(request)));
     }
 
+    /// Dots of all that was said of it, but for ends.
+    pub(super) fn dots(&self) -> impl Iterator<Item = &Dot> {
+        self.request_dots.iter().chain(self.accepts.iter().map(|accept| &accept.dot))
+    }
+
+    /// Whether nothing was said of it: no more is known than that it has, or had, shares.
+    pub(super) fn is_blank(&self) -> bool {
+        self.request.is_none() && self.accepts.is_empty() && self.shares.is_empty()
+    }
+
     /// Whose instance this is.
     pub(super) fn user(&self) -> Option<UserId> {
         self.request.map(|request| request.user)
@@ -98,8 +114,7 @@ impl Instance {
 
     /// Whether `end` ends it: any of its dots lies in the end's past.
     pub(super) fn is_covered(&self, end: &End) -> bool {
-        let mut dots = self.request_dots.iter().chain(self.accepts.iter().map(|accept| &accept.dot));
-        end.valid && dots.any(|dot| end.past.contains(dot))
+        end.valid && self.dots().any(|dot| end.past.contains(dot))
     }
 
     /// How far it has come, given all ends of its user.

@@ -13,6 +13,9 @@ pub mod clock;
 pub mod command;
 pub mod effect;
 mod fingerprint;
+pub mod fold;
+mod fold_group;
+pub mod graves;
 pub mod group;
 pub mod inbox;
 pub mod membership;
@@ -20,6 +23,7 @@ mod ownership;
 pub mod permission;
 pub mod query;
 pub mod share;
+pub mod stability;
 pub mod user;
 
 pub use catalog::Catalog;

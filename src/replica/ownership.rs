@@ -35,7 +35,7 @@ enum Use {
 }
 
 impl Group {
-    /// Judges again every accept, transfer and end that concerns one of `users`, or all of them.
+    /// Judges again every accept, transfer and end that concerns one of `users`, or all of them, and is not settled.
     pub(super) fn judge(&mut self, users: Option<&BTreeSet<UserId>>) {
         let judged = self.uses(users);
         for &(.., one) in &judged {
@@ -57,7 +57,7 @@ impl Group {
             Some(users) => users.iter().filter_map(|user| self.by_user.get(user)).flatten().copied().collect(),
         };
         for id in ids {
-            let accepts = self.instances[&id].accepts.iter().enumerate();
+            let accepts = self.instances[&id].accepts.iter().enumerate().filter(|(_, accept)| !accept.settled);
             out.extend(accepts.map(|(index, accept)| (accept.at, accept.dot, Use::Accept(id, index))));
         }
         let ends: Vec<(&UserId, &Vec<End>)> = match users {
@@ -65,10 +65,11 @@ impl Group {
             Some(users) => users.iter().filter_map(|user| self.ends.get_key_value(user)).collect(),
         };
         for (user, ends) in ends {
-            out.extend(ends.iter().enumerate().map(|(index, end)| (end.at, end.dot, Use::End(*user, index))));
+            let ends = ends.iter().enumerate().filter(|(_, end)| !end.settled);
+            out.extend(ends.map(|(index, end)| (end.at, end.dot, Use::End(*user, index))));
         }
         for (request, transfer) in self.transfers.iter().filter(|_| users.is_none()) {
-            let tries = transfer.tries.iter().enumerate();
+            let tries = transfer.tries.iter().enumerate().filter(|(_, one)| !one.settled);
             out.extend(tries.map(|(index, one)| (one.at, one.dot, Use::Transfer(*request, index))));
         }
         out.sort_unstable();

@@ -3,7 +3,7 @@
 use super::{catalog::Catalog, claim::Claims, group::Group, membership::Membership, share::Begun};
 use crate::protocol::{
     client::{FileInfo, GroupInfo, PendingRequest, Standing},
-    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
     limits::LISTING_PAGE,
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
@@ -114,7 +114,8 @@ impl Catalog {
 
     /// Whether that very membership is known to be over. One that has yet to arrive is not.
     pub fn has_ended(&self, group: &GroupId, membership: &MembershipId) -> bool {
-        self.groups.get(group).is_some_and(|group| group.has_ended(membership))
+        let is_forgotten = || self.requests.get(&RequestId(membership.0)).is_some_and(|known| known.changes == 0);
+        self.groups.get(group).is_some_and(|group| group.has_ended(membership)) || is_forgotten()
     }
 
     /// The memberships of a user in a group that are known to be over.
@@ -141,29 +142,30 @@ impl Catalog {
 
     /// Live groups by name.
     pub fn list_groups(&self, caller: &UserId, skip: usize) -> Page<GroupInfo> {
-        page(self.group_names.iter().filter_map(|(_, group)| self.group_info(&group, caller)), skip)
+        let is_listed = |group: &GroupId| self.owner(group).is_some_and(|owner| self.user_name(&owner).is_some());
+        let groups = self.group_names.iter().map(|(_, group)| group).filter(is_listed);
+        page(groups, skip, |group| self.group_info(&group, caller))
     }
 
     /// Pending requests, oldest first.
     pub fn list_requests(&self, group: &GroupId, skip: usize) -> Page<PendingRequest> {
         let pending = self.groups.get(group).into_iter().flat_map(Group::pending);
-        let mut pending: Vec<_> = pending.map(|(user, since)| (since, user)).collect();
+        let mut pending: Vec<_> =
+            pending.filter_map(|(user, since)| Some((since, user, self.user_name(&user)?))).collect();
         pending.sort_unstable();
-        let named = pending.into_iter().filter_map(|(since, user)| {
-            Some(PendingRequest { user: self.user_name(&user)?.clone(), since_ms: since.wall_ms })
-        });
-        page(named, skip)
+        page(pending.into_iter(), skip, |(since, _, user)| {
+            Some(PendingRequest { user: user.clone(), since_ms: since.wall_ms })
+        })
     }
 
     /// Members by name.
     pub fn list_members(&self, group: &GroupId, skip: usize) -> Page<Member> {
-        let named = self.members_of(group).filter_map(|user| {
-            let name = self.user_name(&user)?.clone();
-            Some(Member { user, name, role: self.standing(group, &user) })
-        });
-        let mut members: Vec<_> = named.collect();
-        members.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        page(members.into_iter(), skip)
+        let mut members: Vec<_> =
+            self.members_of(group).filter_map(|user| Some((self.user_name(&user)?, user))).collect();
+        members.sort_unstable();
+        page(members.into_iter(), skip, |(name, user)| {
+            Some(Member { user, name: name.clone(), role: self.standing(group, &user) })
+        })
     }
 }
 
@@ -209,7 +211,7 @@ impl Catalog {
     /// Listed files of a group by name.
     pub fn list_files(&self, group: &GroupId, skip: usize) -> Page<FileInfo> {
         let files = self.shares.names(group).into_iter().flat_map(Claims::iter);
-        page(files.filter_map(|(_, file)| self.file_info(group, &file)), skip)
+        page(files, skip, |(_, file)| self.file_info(group, &file))
     }
 
     /// Live shares of a file, first one first: who is told when it is renamed.
@@ -247,9 +249,9 @@ impl Begun {
     }
 }
 
-fn page<T>(entries: impl Iterator<Item = T>, skip: usize) -> Page<T> {
-    let mut entries: Vec<T> = entries.skip(skip).take(LISTING_PAGE + 1).collect();
-    let more = entries.len() > LISTING_PAGE;
-    entries.truncate(LISTING_PAGE);
-    Page { entries, more }
+/// Makes entries only of what is on the page: a listing of many pages passes over the others cheaply. Each makes an entry.
+fn page<S, T>(all: impl Iterator<Item = S>, skip: usize, entry: impl FnMut(S) -> Option<T>) -> Page<T> {
+    let mut rest = all.skip(skip);
+    let entries = rest.by_ref().take(LISTING_PAGE).filter_map(entry).collect();
+    Page { entries, more: rest.next().is_some() }
 }

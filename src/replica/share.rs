@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claim::{Claim, Claims, Renamed};
+use super::{
+    claim::{Claim, Claims, Renamed},
+    stability::Cut,
+};
 use crate::protocol::{
-    ids::{DeviceKey, FileId, GroupId, MembershipId, ShareId, TrackerNo, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, TrackerNo, UserId},
     manifest::ManifestHeader,
     name::FileName,
+    record::Change,
     version::{Dot, Timestamp},
 };
 
@@ -14,8 +18,10 @@ use crate::protocol::{
 #[derive(Clone, Debug, Default)]
 struct Share {
     begun: Option<Begun>,
-    /// Users in whose name it was ended; only the sharer's own counts.
-    ended_by: BTreeSet<UserId>,
+    /// All tries of its begin. An honest client means the same file each time.
+    begins: Vec<(Dot, FileId)>,
+    /// By which changes, and in whose name, it was ended; only the sharer's own counts.
+    ends: BTreeMap<Dot, UserId>,
     /// Begun, not ended, and its membership lives: derived.
     live: bool,
 }
@@ -41,12 +47,32 @@ pub struct Begun {
     pub membership: MembershipId,
 }
 
-/// A file of a group, as long as anybody ever shared it.
+/// A file of a group, as long as a share of it is not forgotten.
 #[derive(Clone, Debug)]
 struct File {
     group: GroupId,
     manifest: ManifestHeader,
+    shares: BTreeSet<ShareId>,
     live: BTreeSet<(Timestamp, ShareId)>,
+}
+
+/// A change that ends shares, as long as one of them is not forgotten.
+#[derive(Clone, Debug)]
+struct Ending {
+    request: RequestId,
+    shares: BTreeSet<ShareId>,
+}
+
+/// A share that is forgotten.
+#[derive(Clone, Debug)]
+pub(super) struct Forgotten {
+    pub(super) begun: Begun,
+    /// The name of its file.
+    pub(super) name: FileName,
+    /// Changes that nothing needs any more.
+    pub(super) dropped: Vec<(Dot, RequestId)>,
+    /// Manifests that no share in any group refers to any more.
+    pub(super) manifests: Vec<ManifestId>,
 }
 
 /// A share became live, or no longer is.
@@ -64,6 +90,9 @@ pub(super) struct Shares {
     all: BTreeMap<ShareId, Share>,
     files: BTreeMap<FileId, File>,
     names: BTreeMap<GroupId, Claims<FileName, FileId>>,
+    /// How many files have this manifest.
+    manifests: BTreeMap<ManifestId, u32>,
+    endings: BTreeMap<Dot, Ending>,
     by_device: BTreeMap<(UserId, DeviceKey), BTreeSet<ShareId>>,
 }
 
@@ -76,9 +105,16 @@ impl Shares {
         begun: Begun,
         manifest: &ManifestHeader,
     ) -> Option<(Begun, Option<Turned>)> {
-        let file = File { group: begun.group, manifest: manifest.clone(), live: BTreeSet::new() };
-        self.files.entry(begun.file).or_insert(file);
-        let known = self.all.entry(id).or_default().begun.clone();
+        let manifests = &mut self.manifests;
+        let file = self.files.entry(begun.file).or_insert_with(|| {
+            *manifests.entry(manifest.id()).or_default() += 1;
+            let (shares, live) = (BTreeSet::new(), BTreeSet::new());
+            File { group: begun.group, manifest: manifest.clone(), shares, live }
+        });
+        file.shares.insert(id);
+        let share = self.all.entry(id).or_default();
+        share.begins.push((begun.dot, begun.file));
+        let known = share.begun.clone();
         if known.as_ref().is_some_and(|known| (known.at, known.dot) <= (begun.at, begun.dot)) {
             return None;
         }
@@ -87,9 +123,13 @@ impl Shares {
         known.map(|known| (known, turned))
     }
 
-    /// Merges an end.
-    pub(super) fn end(&mut self, id: ShareId, user: UserId) {
-        self.all.entry(id).or_default().ended_by.insert(user);
+    /// Merges the end of these shares.
+    pub(super) fn end(&mut self, change: &Change, shares: &[ShareId], user: UserId) {
+        for id in shares {
+            self.all.entry(*id).or_default().ends.insert(change.dot, user);
+        }
+        let ending = Ending { request: change.request, shares: shares.iter().copied().collect() };
+        self.endings.insert(change.dot, ending);
     }
 
     /// The begin of a share, live or not.
@@ -101,7 +141,7 @@ impl Shares {
     pub(super) fn refresh(&mut self, id: ShareId, is_member: bool) -> Option<Turned> {
         let share = self.all.get_mut(&id)?;
         let begun = share.begun.clone()?;
-        let live = is_member && !share.ended_by.contains(&begun.user);
+        let live = is_member && !share.is_ended_by(begun.user);
         if live == share.live {
             return None;
         }
@@ -165,5 +205,75 @@ impl Shares {
     /// Number of live shares of a user's device.
     pub(super) fn device_count(&self, user: UserId, device: DeviceKey) -> usize {
         self.by_device.get(&(user, device)).map_or(0, BTreeSet::len)
+    }
+}
+
+impl Share {
+    fn is_ended_by(&self, user: UserId) -> bool {
+        self.ends.values().any(|by| *by == user)
+    }
+}
+
+/// Forgetting.
+impl Shares {
+    /// Shares that a change ends.
+    pub(super) fn ended_at(&self, dot: &Dot) -> Vec<ShareId> {
+        self.endings.get(dot).map(|ending| ending.shares.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Whether a share that is not forgotten refers to a manifest.
+    pub(super) fn refers_to(&self, manifest: &ManifestId) -> bool {
+        self.manifests.contains_key(manifest)
+    }
+
+    /// Forgets the names of a dissolved group's files: it has none.
+    pub(super) fn forget_group(&mut self, group: &GroupId) {
+        self.names.remove(group);
+    }
+
+    /// Forgets a share when all that was said of it is stable and it is over: by its own end, or by that of its membership.
+    pub(super) fn fold(&mut self, id: ShareId, cut: &Cut, is_membership_over: bool) -> Option<Forgotten> {
+        let share = self.all.get(&id)?;
+        let begun = share.begun.clone()?;
+        let is_stable = share.begins.iter().map(|(dot, _)| dot).chain(share.ends.keys()).all(|dot| cut.covers(dot));
+        if share.live || !is_stable || !(is_membership_over || share.is_ended_by(begun.user)) {
+            return None;
+        }
+        let share = self.all.remove(&id)?;
+        let mut dropped: Vec<_> = share.begins.iter().map(|(dot, _)| (*dot, RequestId(id.0))).collect();
+        for dot in share.ends.keys() {
+            dropped.extend(self.forget_ending(id, dot));
+        }
+        let name = self.claimed(&begun.file)?.clone();
+        let manifests = share.begins.iter().filter_map(|(_, file)| self.take_off(id, file)).collect();
+        Some(Forgotten { begun, name, dropped, manifests })
+    }
+
+    fn forget_ending(&mut self, id: ShareId, dot: &Dot) -> Option<(Dot, RequestId)> {
+        let ending = self.endings.get_mut(dot)?;
+        ending.shares.remove(&id);
+        let request = ending.request;
+        if !ending.shares.is_empty() {
+            return None;
+        }
+        self.endings.remove(dot);
+        Some((*dot, request))
+    }
+
+    /// Takes a share off a file; returns its manifest when nothing needs it any more.
+    fn take_off(&mut self, id: ShareId, file: &FileId) -> Option<ManifestId> {
+        let shares = &mut self.files.get_mut(file)?.shares;
+        shares.remove(&id);
+        if !shares.is_empty() {
+            return None;
+        }
+        let manifest = self.files.remove(file)?.manifest.id();
+        let count = self.manifests.get_mut(&manifest)?;
+        *count -= 1;
+        if *count > 0 {
+            return None;
+        }
+        self.manifests.remove(&manifest);
+        Some(manifest)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::claim::Claim;
+use super::{claim::Claim, stability::Cut};
 use crate::protocol::{
     ids::RequestId,
     name::UserName,
@@ -15,7 +15,17 @@ use crate::protocol::{
 pub struct User {
     created: Option<Created>,
     /// By request: a password set twice by one request was set at the lesser time.
-    passwords: BTreeMap<RequestId, (Timestamp, Dot, Credential)>,
+    passwords: BTreeMap<RequestId, Set>,
+}
+
+/// A password set, by the least try of its request.
+#[derive(Clone, Debug)]
+struct Set {
+    at: Timestamp,
+    dot: Dot,
+    credential: Credential,
+    /// Dots of all tries.
+    tries: Vec<Dot>,
 }
 
 #[derive(Clone, Debug)]
@@ -37,10 +47,23 @@ impl User {
 
     /// Merges a password set.
     pub(super) fn set_password(&mut self, change: &Change, credential: &Credential) {
-        let known = self.passwords.get(&change.request);
-        if known.is_none_or(|(at, dot, _)| (change.at, change.dot) < (*at, *dot)) {
-            self.passwords.insert(change.request, (change.at, change.dot, credential.clone()));
+        let (at, dot, tries) = (change.at, change.dot, Vec::new());
+        let first = || Set { at, dot, credential: credential.clone(), tries };
+        let known = self.passwords.entry(change.request).or_insert_with(first);
+        known.tries.push(dot);
+        if (at, dot) < (known.at, known.dot) {
+            (known.at, known.dot, known.credential) = (at, dot, credential.clone());
         }
+    }
+
+    /// Forgets passwords that a later one has replaced for good; returns the changes that nothing needs any more.
+    pub(super) fn fold(&mut self, cut: &Cut) -> Vec<(Dot, RequestId)> {
+        let is_stable = |set: &Set| set.tries.iter().all(|dot| cut.covers(dot));
+        let stable = self.passwords.iter().filter(|(_, set)| is_stable(set));
+        let Some(last) = stable.map(|(request, set)| (set.at, *request)).max() else { return Vec::new() };
+        let replaced = |request: &RequestId, set: &mut Set| (set.at, *request) < last && is_stable(set);
+        let forgotten = self.passwords.extract_if(.., replaced);
+        forgotten.flat_map(|(request, set)| set.tries.into_iter().map(move |dot| (dot, request))).collect()
     }
 
     /// The name claimed; `None` while the registration has yet to arrive.
@@ -56,7 +79,7 @@ impl User {
     /// The credential that counts, with the stamp of the change that set it.
     pub(super) fn credential(&self) -> Option<(Timestamp, &Credential)> {
         let created = self.created.as_ref()?;
-        let last = self.passwords.iter().max_by_key(|(request, (at, ..))| (*at, **request));
-        Some(last.map_or((created.claim.at, &created.credential), |(_, (at, _, credential))| (*at, credential)))
+        let last = self.passwords.iter().max_by_key(|(request, set)| (set.at, **request));
+        Some(last.map_or((created.claim.at, &created.credential), |(_, set)| (set.at, &set.credential)))
     }
 }

@@ -8,11 +8,14 @@ use std::{
 
 use p2p::{
     protocol::{
-        record::Change,
+        record::{Change, Kept},
         version::{Dot, VersionVector},
     },
     roles::tracker::Witness,
-    store::{client::memory, tracker::TrackerStore},
+    store::{
+        client::memory,
+        tracker::{Past, TrackerStore},
+    },
 };
 use redb::{Database, StorageBackend as _, backends::InMemoryBackend};
 
@@ -40,11 +43,13 @@ impl Logs {
         Ok(())
     }
 
-    fn take(&mut self, name: &'static str, log: Vec<Change>) -> Verdict {
+    /// Takes in a log. What it lacks must be forgotten: below the vector that it says so of.
+    fn take(&mut self, name: &'static str, (past, log): (Past, Vec<Kept>)) -> Verdict {
         let mut vector = VersionVector::default();
-        for change in log {
+        for Kept { change, .. } in log {
             let dot = change.dot;
-            if dot.counter != vector.counter(&dot.origin) + 1 {
+            let before = vector.counter(&dot.origin).max(past.folded.counter(&dot.origin).min(dot.counter - 1));
+            if dot.counter != before + 1 {
                 return Err(broken(12, &format!("the log of {name} lacks what comes before {dot:?}")));
             }
             vector.insert(dot);
@@ -56,8 +61,17 @@ impl Logs {
                 None => drop(self.union.insert(dot, change)),
             }
         }
+        vector.merge(&past.folded);
         self.now.insert(name, vector);
         Ok(())
+    }
+
+    /// Whether every change was seen that any log has held. One that is made and forgotten between two looks is not.
+    pub(super) fn are_all_seen(&self) -> bool {
+        let mut all = VersionVector::default();
+        self.now.values().for_each(|log| all.merge(log));
+        self.union.keys().for_each(|dot| all.insert(*dot));
+        all.iter().map(|dot| dot.counter).sum::<u64>() == self.union.len() as u64
     }
 
     /// Every change seen so far, those of one origin in order.
@@ -115,12 +129,12 @@ impl Logs {
 }
 
 /// The log of a tracker that is down, from a copy of its database: reading leaves the disk as it is.
-fn read_disk(disk: &SimDisk) -> Result<Vec<Change>, String> {
+fn read_disk(disk: &SimDisk) -> Result<(Past, Vec<Kept>), String> {
     let path = PathBuf::from(DATA_DIR).join("tracker.redb");
     let bytes = match disk.contents(&path) {
         Ok(bytes) if !bytes.is_empty() => bytes,
-        Ok(_) => return Ok(Vec::new()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Ok(_) => return Ok((Past::default(), Vec::new())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Past::default(), Vec::new())),
         Err(error) => return Err(error.to_string()),
     };
     let copy = InMemoryBackend::new();
@@ -128,8 +142,8 @@ fn read_disk(disk: &SimDisk) -> Result<Vec<Change>, String> {
     let database = Database::builder().create_with_backend(copy).map_err(|error| error.to_string())?;
     let mut log = Vec::new();
     let store = TrackerStore::new(database).map_err(|error| error.to_string())?;
-    store.replay(|change| log.push(change)).map_err(|error| error.to_string())?;
-    Ok(log)
+    store.read(|kept| log.push(kept)).map_err(|error| error.to_string())?;
+    Ok((store.past().map_err(|error| error.to_string())?.0, log))
 }
 
 /// All that a client remembers to have been told.

@@ -203,6 +203,23 @@ impl<'a> Records<'a> {
     }
 }
 
+/// Invariant 1, where something was forgotten: a restart makes the catalog that forgot, also when that is all there is to see.
+pub(super) fn agrees_with_its_log(seat: &Seat) -> Verdict {
+    let Some(tracker) = &seat.running else { return Ok(()) };
+    let (witness, log) = (tracker.witness(), tracker.log());
+    let (past, log) = log.map_err(|error| format!("{}: {error}", seat.name))?;
+    let mut catalog = Catalog::new();
+    for kept in log.iter().filter(|kept| witness.known.contains(&kept.change.dot)) {
+        catalog.restore(kept);
+    }
+    catalog.forgotten(&past.folded, past.latest, []);
+    if *catalog.vector() == witness.known && catalog.digest() != witness.digest {
+        let what = format!("{} derives {}, its log makes {}", seat.name, witness.digest, catalog.digest());
+        return Err(broken(1, &what));
+    }
+    Ok(())
+}
+
 fn build<'a>(changes: impl DoubleEndedIterator<Item = &'a Change>) -> Catalog {
     let mut by_origin: BTreeMap<_, Vec<&Change>> = BTreeMap::new();
     for change in changes {

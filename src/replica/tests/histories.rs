@@ -8,7 +8,7 @@ use super::*;
 use crate::{protocol::ids::MembershipId, replica::membership::State};
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Register { at: usize, name: usize },
     Write { at: usize, who: usize, other_device: bool, kind: u8, group: usize, whom: usize },
     Repeat { at: usize, which: usize },
@@ -16,7 +16,7 @@ enum Step {
     Skew { at: usize, by_ms: u64 },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let t = || 0usize..3;
     prop_oneof![
         1 => (t(), 0usize..3).prop_map(|(at, name)| Step::Register { at, name }),
@@ -29,8 +29,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A history: a few users and a group everywhere, then steps.
+/// A history: what [`settled`] makes, then steps.
 fn run(steps: &[Step], check: impl Fn(&Cluster)) -> Cluster {
+    let mut cluster = settled();
+    let mut written = Vec::new();
+    for step in steps {
+        perform(&mut cluster, step, &mut written);
+        check(&cluster);
+    }
+    cluster
+}
+
+/// A few users and a group, everywhere.
+pub(super) fn settled() -> Cluster {
     let mut cluster = Cluster::new(3);
     for name in ["ann", "bob", "cat", "dan"] {
         cluster.register(0, name);
@@ -43,15 +54,10 @@ fn run(steps: &[Step], check: impl Fn(&Cluster)) -> Cluster {
         cluster.write(0, ann, &accept("g0", name)).unwrap();
     }
     cluster.heal();
-    let mut written = Vec::new();
-    for step in steps {
-        perform(&mut cluster, step, &mut written);
-        check(&cluster);
-    }
     cluster
 }
 
-fn perform(cluster: &mut Cluster, step: &Step, written: &mut Vec<(UserId, RequestId, Command)>) {
+pub(super) fn perform(cluster: &mut Cluster, step: &Step, written: &mut Vec<(UserId, RequestId, Command)>) {
     match *step {
         Step::Register { at, name } => {
             let request = cluster.request();

@@ -23,7 +23,7 @@ struct End {
 
 impl End {
     fn new(cluster: &Cluster, tracker: usize, now: Instant) -> Self {
-        let link = SyncLink::new(cluster.trackers[tracker].catalog.vector().clone(), now);
+        let link = SyncLink::new(cluster.trackers[tracker].catalog.vector().clone(), VersionVector::default(), now);
         Self { link, inbox: Inbox::default(), tracker, reports: Vec::new() }
     }
 

@@ -1,5 +1,6 @@
 //! Several trackers in one test: writes decided at any of them, changes delivered in any order.
 
+mod forgetting;
 mod histories;
 mod links;
 mod refusals;
@@ -32,13 +33,15 @@ struct Tracker {
     wall_ms: u64,
     log: BTreeMap<DeviceKey, Vec<Change>>,
     catalog: Catalog,
+    memory: forgetting::Memory,
 }
 
 impl Tracker {
     fn new(no: u16) -> Self {
         let key = DeviceKey([u8::try_from(no).unwrap(); 32]);
         let (clock, log, catalog) = (HybridClock::default(), BTreeMap::new(), Catalog::new());
-        Self { no: TrackerNo(no), key, clock, wall_ms: 1_000_000, log, catalog }
+        let memory = forgetting::Memory::default();
+        Self { no: TrackerNo(no), key, clock, wall_ms: 1_000_000, log, catalog, memory }
     }
 
     fn take(&mut self, change: &Change) -> Vec<Effect> {
@@ -46,6 +49,7 @@ impl Tracker {
         if change.dot.counter == log.len() as u64 + 1 {
             self.clock.observe(change.at, self.wall_ms);
             log.push(change.clone());
+            self.memory.keep(change);
         }
         self.catalog.apply(change)
     }
@@ -120,9 +124,10 @@ impl Cluster {
     fn deliver(&mut self, from: usize, to: usize, origin: usize, count: usize) -> Vec<Effect> {
         let key = self.trackers[origin].key;
         let known = usize::try_from(self.trackers[to].catalog.vector().counter(&key)).unwrap();
-        let log = self.trackers[from].log.get(&key).cloned().unwrap_or_default();
+        let log = self.trackers[from].log.get(&key).map_or(&[][..], Vec::as_slice);
+        let missing: Vec<_> = log.iter().skip(known).take(count).cloned().collect();
         let to = &mut self.trackers[to];
-        log.into_iter().skip(known).take(count).flat_map(|change| to.take(&change)).collect()
+        missing.iter().flat_map(|change| to.take(change)).collect()
     }
 
     /// Delivers everything between two trackers, both ways.

@@ -86,6 +86,11 @@ impl Clients {
         std::mem::replace(&mut client.session, session)
     }
 
+    /// Everybody who is logged in.
+    pub(super) fn users(&self) -> BTreeSet<UserId> {
+        self.by_link.values().filter_map(|client| Some(client.session?.user)).collect()
+    }
+
     /// Links on which `user` is logged in.
     pub(super) fn links_of(&self, user: &UserId) -> Vec<LinkNo> {
         let logged_in = |client: &Client| client.session.is_some_and(|session| session.user == *user);

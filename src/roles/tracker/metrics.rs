@@ -123,6 +123,10 @@ fn page(node: &Node) -> String {
     let waited = |ms: u64| format!("{}.{:03}", ms / 1000, ms % 1000);
     let behind: Vec<_> = others.iter().map(|other| (label(other.tracker), waited(other.lag_ms))).collect();
     put(&mut page, "p2p_tracker_lag_seconds", "gauge", "How long another tracker has been behind.", &behind);
+    let waiting: Vec<_> =
+        node.unforgettable().into_iter().map(|(no, changes)| (label(no), changes.to_string())).collect();
+    let help = "Changes that cannot be forgotten before another tracker has confirmed them.";
+    put(&mut page, "p2p_tracker_unforgettable_changes", "gauge", help, &waiting);
     page
 }
 

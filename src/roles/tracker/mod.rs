@@ -9,6 +9,7 @@
 mod accept;
 mod clients;
 mod connection;
+mod forgetting;
 mod log_writer;
 mod login;
 mod metrics;
@@ -19,6 +20,7 @@ mod presence;
 mod pulse;
 mod question;
 mod request;
+mod snapshot;
 mod sync;
 mod sync_link;
 mod throttle;
@@ -81,6 +83,7 @@ impl Tracker {
         }
         env.spawn(log_writer::run(Arc::clone(&node), appends));
         env.spawn(pulse::run(Arc::clone(&node)));
+        env.spawn(forgetting::run(Arc::clone(&node)));
         for tracker in config.info.trackers.iter().filter(|tracker| tracker.no != config.no) {
             let span = tracing::info_span!("dialled", tracker = %tracker.no);
             env.spawn(sync::keep_linked(Arc::clone(&node), tracker.clone()).instrument(span));

@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     TrackerConfig,
     clients::Clients,
+    forgetting::Forgetting,
     log_writer::{Append, QUEUE},
     metrics::Counters,
     notice,
@@ -35,6 +36,7 @@ use crate::{
         error::{ErrorCode, Failure},
         ids::{DeviceKey, RequestId, TrackerNo, UserId},
         record::{Change, ChangeBody},
+        sync::Snapshot,
         version::{Dot, VersionVector},
     },
     replica::{
@@ -45,7 +47,7 @@ use crate::{
     roles::environment::Environment,
     store::{
         database::open_database,
-        tracker::{StoreError, TrackerStore},
+        tracker::{Past, StoreError, TrackerStore},
     },
     transport::tls::Identity,
 };
@@ -71,6 +73,10 @@ pub(super) struct Node {
     /// Counts what becomes known of the other trackers' links.
     progress: watch::Sender<u64>,
     failure: OnceLock<Failure>,
+    /// Held while the log's past is rewritten.
+    pub(super) rewriting: tokio::sync::Mutex<()>,
+    /// Held alone while manifest pages are dropped; see [`Forgetting`].
+    pub(super) pages: tokio::sync::RwLock<()>,
 }
 
 /// What is locked together, never across an await.
@@ -82,8 +88,10 @@ pub(super) struct State {
     pub(super) throttle: Throttle,
     clock: HybridClock,
     clock_warning: Seldom,
-    /// Highest counter of this origin that another tracker knows: above the log's only when the disk was set back.
-    own_known: u64,
+    /// What must be known here before anything is written: all that a tracker knows that knows more of this origin's changes
+    /// than the log holds, because the disk was set back.
+    owed: VersionVector,
+    pub(super) forgetting: Forgetting,
 }
 
 /// Who writes: a client's link.
@@ -116,7 +124,8 @@ impl Node {
             throttle: Throttle::default(),
             clock,
             clock_warning: Seldom::default(),
-            own_known: 0,
+            owed: VersionVector::default(),
+            forgetting: Forgetting::new(opened.past, opened.tombstones),
         };
         let (appends, receiver) = mpsc::channel(QUEUE);
         let node = Self {
@@ -131,6 +140,8 @@ impl Node {
             durable: watch::Sender::new(durable),
             progress: watch::Sender::new(0),
             failure: OnceLock::new(),
+            rewriting: tokio::sync::Mutex::new(()),
+            pages: tokio::sync::RwLock::new(()),
             env,
         };
         Ok((Arc::new(node), receiver))
@@ -208,7 +219,7 @@ impl Node {
         let permit = self.appends.reserve().await.map_err(|_| stopping())?;
         let now_ms = self.now_ms();
         let mut state = self.state();
-        if state.own_known > state.catalog.vector().counter(&self.key()) {
+        if state.forgetting.is_installing || !state.catalog.vector().includes(&state.owed) {
             let message = "This tracker is fetching back what its disk has lost. Try again in a moment.";
             return Err(Failure::new(ErrorCode::Stale, message));
         }
@@ -247,7 +258,8 @@ impl Node {
         let permit = self.appends.reserve().await.map_err(|_| stopping())?;
         let now_ms = self.now_ms();
         let mut state = self.state();
-        let changes = ready(state.catalog.vector());
+        // What is staged stays so, and is taken once the snapshot is in.
+        let changes = if state.forgetting.is_installing { Vec::new() } else { ready(state.catalog.vector()) };
         if changes.is_empty() {
             return Ok(0);
         }
@@ -268,10 +280,50 @@ impl Node {
         Ok(count)
     }
 
-    /// Another tracker knows changes of this origin up to `counter`.
-    pub(super) fn hear_own(&self, counter: u64) {
+    /// Another tracker knows all of `vector`. If that is more of this origin than is known here, then this disk was set back:
+    /// the counters that are missing are taken, and what was decided under them may concern all that the other knows.
+    pub(super) fn hear_own(&self, vector: &VersionVector) {
+        let (own, mut state) = (self.key(), self.state());
+        if vector.counter(&own) > state.catalog.vector().counter(&own) {
+            state.owed.merge(vector);
+        }
+    }
+
+    /// Takes in another tracker's snapshot. Writes are refused and changes held back until it is in; a crash leaves all or none.
+    pub(super) async fn install(&self, snapshot: Snapshot) -> Result<(), Failure> {
+        let _alone = self.rewriting.lock().await;
+        let known = {
+            let mut state = self.state();
+            if state.catalog.vector().includes(&snapshot.folded) {
+                return Ok(());
+            }
+            state.forgetting.is_installing = true;
+            state.catalog.vector().clone()
+        };
+        self.until_durable(&known).await?;
+        let store = Arc::clone(&self.store);
+        let read = move || {
+            store.install(&snapshot, &known)?;
+            load(&store)
+        };
+        match self.env.offload(read).await {
+            Ok(loaded) => self.go_on_with(loaded),
+            Err(error) => self.fail(&format!("a snapshot could not be written: {error}")),
+        }
+        Ok(())
+    }
+
+    fn go_on_with(&self, Loaded { catalog, past, tombstones }: Loaded) {
+        let vector = catalog.vector().clone();
         let mut state = self.state();
-        state.own_known = state.own_known.max(counter);
+        state.clock.observe(catalog.latest(), self.now_ms());
+        state.catalog = catalog;
+        state.forgetting.installed(past, tombstones);
+        notice::end_outdated_sessions(&mut state);
+        drop(state);
+        tracing::info!(changes = vector.iter().map(|dot| dot.counter).sum::<u64>(), "took in a snapshot");
+        self.durable.send_replace(vector);
+        self.note_progress();
     }
 
     /// The log writer has these on disk.
@@ -349,6 +401,25 @@ struct Opened {
     secret: DeviceSecret,
     known: BTreeMap<String, DeviceKey>,
     catalog: Catalog,
+    past: Past,
+    tombstones: Vec<RequestId>,
+}
+
+/// What the log makes.
+struct Loaded {
+    catalog: Catalog,
+    past: Past,
+    tombstones: Vec<RequestId>,
+}
+
+/// Reads what was forgotten, the changes that were kept of it, and those since.
+fn load(store: &TrackerStore) -> Result<Loaded, StoreError> {
+    let mut catalog = Catalog::new();
+    store.replay(|kept| catalog.restore(&kept))?;
+    let (past, buried) = store.past()?;
+    let tombstones = buried.iter().map(|tombstone| tombstone.request).collect();
+    catalog.forgotten(&past.folded, past.latest, buried);
+    Ok(Loaded { catalog, past, tombstones })
 }
 
 impl Opened {
@@ -374,11 +445,8 @@ impl Opened {
                 known.insert(tracker.address.clone(), key);
             }
         }
-        let mut catalog = Catalog::new();
-        store.replay(|change| {
-            catalog.apply(&change);
-        })?;
-        Ok(Self { store, secret, known, catalog })
+        let Loaded { catalog, past, tombstones } = load(&store)?;
+        Ok(Self { store, secret, known, catalog, past, tombstones })
     }
 }
 

@@ -105,6 +105,13 @@ fn membership_ended(state: &mut State, group: GroupId, user: UserId) {
     }
 }
 
+/// Passwords may have changed in what a snapshot brought.
+pub(super) fn end_outdated_sessions(state: &mut State) {
+    for user in state.clients.users() {
+        end_sessions(state, &user);
+    }
+}
+
 /// Sessions opened with an earlier password are over.
 fn end_sessions(state: &mut State, user: &UserId) {
     let Some((now, _)) = state.catalog.credential(user) else { return };

@@ -156,6 +156,7 @@ async fn require_pages(asker: &Asker, request: &RequestId, manifest: &ManifestHe
 
 async fn missing_pages(asker: &Asker, manifest: &ManifestHeader) -> Result<Vec<u32>, Failure> {
     let (store, id, count) = (Arc::clone(&asker.node.store), manifest.id(), manifest.page_count());
+    asker.node.hold_pages([id]).await;
     asker.node.env.offload(move || store.missing_pages(&id, count)).await.map_err(|error| disk(&error))
 }
 

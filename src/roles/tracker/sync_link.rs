@@ -20,14 +20,14 @@ use crate::{
         ids::{DeviceKey, ManifestId, TrackerNo},
         limits::MAX_ORIGINS,
         record::Change,
-        sync::{SyncMessage, VERSION},
+        sync::{StableTracker, SyncMessage, VERSION},
         version::VersionVector,
     },
     replica::{
         anti_entropy::{Action, Event, SyncLink},
         inbox::{Inbox, InboxError},
     },
-    store::tracker::StoreError,
+    store::tracker::{SnapshotReader, StoreError},
     transport::link::{Link, LinkError, LinkReader, LinkWriter},
 };
 
@@ -42,7 +42,7 @@ const MAX_OUTGOING: usize = 4096;
 
 /// Why a link between trackers ended.
 #[derive(Debug, thiserror::Error)]
-enum SyncError {
+pub(super) enum SyncError {
     #[error(transparent)]
     Link(#[from] LinkError),
     #[error(transparent)]
@@ -71,13 +71,14 @@ pub(super) async fn run(node: Arc<Node>, link: Link, no: TrackerNo, dialled_by: 
     };
     let (outgoing, queue) = mpsc::channel(MAX_OUTGOING);
     let end = CancellationToken::new();
-    let Some(link_no) = enter(&node, no, key, dialled_by, outgoing, end.clone()) else {
+    let Some(link_no) = enter(&node, no, key, &vector, dialled_by, outgoing, end.clone()) else {
         return tracing::debug!(tracker = %no, "another link is in use");
     };
     tracing::info!(tracker = %no, "linked");
     let ended = SyncTask::new(&node, no, key, link_no, writer, queue, end).run(&mut reader, vector).await;
     tracing::info!(tracker = %no, error = %ended, "link lost");
     let mut state = node.state();
+    state.forgetting.fetching.take_if(|fetching| *fetching == link_no);
     if state.trackers.drop_link(no, link_no) {
         state.presence.doubt(key, Instant::now());
     }
@@ -114,7 +115,7 @@ async fn greet(
         return Err(InboxError::TooManyOrigins.into());
     }
     hear_clock(node, no, now_ms);
-    node.hear_own(vector.counter(&node.key()));
+    node.hear_own(&vector);
     Ok(vector)
 }
 
@@ -131,12 +132,14 @@ fn enter(
     node: &Node,
     no: TrackerNo,
     key: DeviceKey,
+    vector: &VersionVector,
     dialled_by: TrackerNo,
     outgoing: mpsc::Sender<SyncMessage>,
     end: CancellationToken,
 ) -> Option<u64> {
     let (now, mut state) = (Instant::now(), node.state());
     let link_no = state.trackers.next_link();
+    state.forgetting.stability.greet(key, vector);
     let view = SyncView { no: link_no, dialled_by, in_touch: false, heard: now, outgoing, end };
     if !state.trackers.take_link(no, view, now) {
         return None;
@@ -151,13 +154,15 @@ fn enter(
 }
 
 /// The task of one link.
-struct SyncTask<'a> {
-    node: &'a Arc<Node>,
-    no: TrackerNo,
+pub(super) struct SyncTask<'a> {
+    pub(super) node: &'a Arc<Node>,
+    pub(super) no: TrackerNo,
     key: DeviceKey,
-    link_no: u64,
-    machine: SyncLink,
-    inbox: Inbox,
+    pub(super) link_no: u64,
+    pub(super) machine: SyncLink,
+    pub(super) inbox: Inbox,
+    /// The snapshot on offer.
+    pub(super) snapshot: Option<Arc<SnapshotReader>>,
     durable: watch::Receiver<VersionVector>,
     writer: LinkWriter,
     unflushed: bool,
@@ -179,7 +184,8 @@ impl<'a> SyncTask<'a> {
     ) -> Self {
         let (now, mut durable) = (Instant::now(), node.durable());
         let own = durable.borrow_and_update().clone();
-        let machine = SyncLink::new(own, now.into_std());
+        let folded = node.state().forgetting.past.folded.clone();
+        let machine = SyncLink::new(own, folded, now.into_std());
         let inbox = Inbox::default();
         Self {
             node,
@@ -188,6 +194,7 @@ impl<'a> SyncTask<'a> {
             link_no,
             machine,
             inbox,
+            snapshot: None,
             durable,
             writer,
             unflushed: false,
@@ -216,7 +223,7 @@ impl<'a> SyncTask<'a> {
                 message = reader.message() => self.receive(message).await,
                 Ok(()) = self.durable.changed() => {
                     let own = self.durable.borrow_and_update().clone();
-                    self.handle(Event::Advanced(own)).await
+                    self.advance(own).await
                 }
                 Some(message) = self.queue.recv(), if self.writer.queued_bytes() < MAX_QUEUED_BYTES => {
                     self.say(&message);
@@ -231,6 +238,11 @@ impl<'a> SyncTask<'a> {
                 return error;
             }
         }
+    }
+
+    async fn advance(&mut self, own: VersionVector) -> Result<(), SyncError> {
+        self.handle(Event::Advanced(own)).await?;
+        if self.inbox.is_empty() { Ok(()) } else { self.take_ready().await }
     }
 
     fn deadline(&self) -> Instant {
@@ -254,7 +266,7 @@ impl<'a> SyncTask<'a> {
         Ok(())
     }
 
-    fn say(&mut self, message: &SyncMessage) {
+    pub(super) fn say(&mut self, message: &SyncMessage) {
         self.writer.queue(message);
         self.unflushed = true;
         self.said = Instant::now();
@@ -278,6 +290,10 @@ impl<'a> SyncTask<'a> {
                 };
                 self.handle(event).await
             }
+            SyncMessage::Stable(trackers) => self.hear_stable(&trackers),
+            SyncMessage::SnapshotOffer { folded, latest } => self.take_offer(folded, latest).await,
+            SyncMessage::GetSnapshot { after } => self.send_snapshot(after).await,
+            SyncMessage::Snapshot(page) => self.take_snapshot_page(page).await,
             SyncMessage::GetPage { manifest, page } => self.send_page(manifest, page).await,
             SyncMessage::Page { manifest, page, bytes } => match bytes {
                 Some(bytes) => self.take_page(manifest, page, bytes.into_vec()).await,
@@ -301,7 +317,7 @@ impl<'a> SyncTask<'a> {
     }
 
     /// Feeds the machine, and performs what it asks for.
-    async fn handle(&mut self, event: Event) -> Result<(), SyncError> {
+    pub(super) async fn handle(&mut self, event: Event) -> Result<(), SyncError> {
         let mut todo = Vec::new();
         let mut next = Some(event);
         while let Some(event) = next.take() {
@@ -314,7 +330,11 @@ impl<'a> SyncTask<'a> {
                         next = Some(Event::Read(self.node.env.offload(read).await?));
                     }
                     Action::Send(message) => self.say(&message),
-                    Action::SendDigest => self.say_digest(),
+                    Action::OfferSnapshot => self.offer_snapshot().await?,
+                    Action::SendDigest => {
+                        self.say_digest();
+                        self.say_stable();
+                    }
                     Action::InTouch => tracing::info!(tracker = %self.no, "in touch"),
                     Action::OutOfTouch => tracing::warn!(tracker = %self.no, "does not confirm: out of touch"),
                     Action::Diverged { own, other } => {
@@ -334,6 +354,7 @@ impl<'a> SyncTask<'a> {
         let machine = &self.machine;
         state.trackers.note(self.no, self.link_no, machine.is_in_touch(), machine.confirmed(), self.heard);
         state.trackers.note_lag(&durable, now);
+        state.forgetting.stability.hear(self.key, machine.confirmed());
         drop(state);
         self.node.note_progress();
     }
@@ -349,8 +370,36 @@ impl<'a> SyncTask<'a> {
         }
     }
 
+    pub(super) fn durable_includes(&self, vector: &VersionVector) -> bool {
+        self.durable.borrow().includes(vector)
+    }
+
+    fn say_stable(&mut self) {
+        let durable = self.durable.borrow().clone();
+        let trackers = self.node.state().forgetting.told(self.node.key(), durable);
+        self.say(&SyncMessage::Stable(trackers));
+    }
+
+    /// What the other side says of itself and of those that are not linked here; whoever is linked speaks for itself.
+    fn hear_stable(&mut self, trackers: &[StableTracker]) -> Result<(), SyncError> {
+        if trackers.len() > MAX_ORIGINS || trackers.iter().any(|one| one.confirmed.len() > MAX_ORIGINS) {
+            return Err(InboxError::TooManyOrigins.into());
+        }
+        for StableTracker { tracker, confirmed, folded } in trackers {
+            self.node.hear_own(confirmed);
+            let mut state = self.node.state();
+            if state.trackers.with_key(tracker).is_some() {
+                if !state.trackers.speaks_for_itself(tracker) {
+                    state.forgetting.stability.hear(*tracker, confirmed);
+                }
+                state.forgetting.stability.hear_folded(*tracker, folded);
+            }
+        }
+        Ok(())
+    }
+
     async fn take_changes(&mut self, changes: Vec<Change>) -> Result<(), SyncError> {
-        let missing = missing_pages(self.node, &changes).await?;
+        let missing = missing_pages(self.node, changes.iter()).await?;
         let received = {
             let state = self.node.state();
             // Every origin is let in: an origin is a device key, and the logs hold those of trackers that have lost their disk
@@ -371,7 +420,7 @@ impl<'a> SyncTask<'a> {
         self.take_ready().await
     }
 
-    fn ask_pages(&mut self) {
+    pub(super) fn ask_pages(&mut self) {
         for (manifest, page) in self.inbox.ask_pages() {
             self.say(&SyncMessage::GetPage { manifest, page });
         }
@@ -400,14 +449,17 @@ impl<'a> SyncTask<'a> {
         self.node.env.offload(move || store.put_page(&manifest, page, &bytes)).await?;
         self.inbox.page_stored(manifest, page);
         self.ask_pages();
+        self.install_when_whole().await?;
         self.take_ready().await
     }
 }
 
 /// Pages that manifests in these changes lack here.
-async fn missing_pages(node: &Node, changes: &[Change]) -> Result<BTreeMap<ManifestId, Vec<u32>>, SyncError> {
+pub(super) async fn missing_pages<'a>(
+    node: &Node,
+    changes: impl Iterator<Item = &'a Change>,
+) -> Result<BTreeMap<ManifestId, Vec<u32>>, SyncError> {
     let named: BTreeMap<_, _> = changes
-        .iter()
         .filter_map(|change| change.body.manifest())
         .filter(|(_, manifest)| manifest.check().is_ok())
         .map(|(id, manifest)| (id, manifest.page_count()))
@@ -415,6 +467,7 @@ async fn missing_pages(node: &Node, changes: &[Change]) -> Result<BTreeMap<Manif
     if named.is_empty() {
         return Ok(BTreeMap::new());
     }
+    node.hold_pages(named.keys().copied()).await;
     let store = Arc::clone(&node.store);
     let look_up = move || named.into_iter().map(|(id, count)| Ok((id, store.missing_pages(&id, count)?))).collect();
     node.env.offload(look_up).await

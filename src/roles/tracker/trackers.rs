@@ -1,6 +1,9 @@
 //! The other trackers as this one sees them: keys, clocks, links, and how far each is behind.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +22,7 @@ pub(super) const SILENCE: std::time::Duration = std::time::Duration::from_millis
 const CLOCK_STEP_MS: u64 = 2000;
 
 /// One other tracker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Other {
     /// Pinned, or first seen when dialling.
     key: Option<DeviceKey>,
@@ -30,6 +33,8 @@ struct Other {
     confirmed: Option<VersionVector>,
     /// Since when it lacks something.
     behind_since: Option<Instant>,
+    /// Since when it is not linked, while it is not.
+    away_since: Instant,
 }
 
 impl Other {
@@ -68,7 +73,9 @@ impl Trackers {
     pub(super) fn new(info: &TrackerInfo, own: TrackerNo, known: &BTreeMap<String, DeviceKey>) -> Self {
         let others = info.trackers.iter().filter(|tracker| tracker.no != own).map(|tracker| {
             let key = tracker.key.or_else(|| known.get(&tracker.address).copied());
-            (tracker.no, Other { key, ..Other::default() })
+            let (clock_offset_ms, away_since) = (0, Instant::now());
+            let (link, confirmed, behind_since) = (None, None, None);
+            (tracker.no, Other { key, clock_offset_ms, link, confirmed, behind_since, away_since })
         });
         Self { own, others: others.collect(), links: 0 }
     }
@@ -76,6 +83,28 @@ impl Trackers {
     /// The key of a tracker, as far as it is known.
     pub(super) fn key(&self, no: TrackerNo) -> Option<DeviceKey> {
         self.others.get(&no)?.key
+    }
+
+    /// Numbers of the others.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = TrackerNo> {
+        self.others.keys().copied()
+    }
+
+    /// Keys of the others; `None` as long as one is unknown.
+    pub(super) fn keys(&self) -> Option<BTreeSet<DeviceKey>> {
+        self.others.values().map(|other| other.key).collect()
+    }
+
+    /// Whether the tracker with this key is linked: it speaks for itself.
+    pub(super) fn speaks_for_itself(&self, key: &DeviceKey) -> bool {
+        self.others.values().any(|other| other.key.as_ref() == Some(key) && other.link.is_some())
+    }
+
+    /// Those that have not been linked for `long` (or never), and since when.
+    pub(super) fn away(&self, now: Instant, long: Duration) -> impl Iterator<Item = (TrackerNo, Duration)> {
+        let away = self.others.iter().filter(|(_, other)| other.link.is_none());
+        let since = away.map(move |(no, other)| (*no, now.saturating_duration_since(other.away_since)));
+        since.filter(move |(_, away)| *away >= long)
     }
 
     /// Whether the key of every tracker is known.
@@ -139,6 +168,7 @@ impl Trackers {
         let is_used = other.link.as_ref().is_some_and(|view| view.no == link);
         if is_used {
             other.link = None;
+            other.away_since = Instant::now();
         }
         is_used
     }
@@ -154,7 +184,8 @@ impl Trackers {
         let Some(view) = other.link.as_mut().filter(|view| view.no == link) else { return };
         view.in_touch = in_touch;
         view.heard = now;
-        other.confirmed.get_or_insert_default().merge(confirmed);
+        // Not merged: a tracker whose disk was set back has less than it once confirmed.
+        other.confirmed = Some(confirmed.clone());
     }
 
     /// Brings it up to date who lacks something of what is durable here.

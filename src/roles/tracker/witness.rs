@@ -8,10 +8,10 @@ use crate::{
         client::TrackerStatus,
         hash::Blake3Hash,
         ids::{DeviceKey, TrackerNo, UserId},
-        record::Change,
+        record::Kept,
         version::VersionVector,
     },
-    store::tracker::StoreError,
+    store::tracker::{Past, StoreError},
 };
 
 /// A tracker's state at one moment.
@@ -50,10 +50,10 @@ impl Tracker {
         }
     }
 
-    /// Every change in this tracker's log, those of one origin in order.
-    pub fn log(&self) -> Result<Vec<Change>, StoreError> {
-        let durable = self.node.durable().borrow().clone();
-        let of_origin = durable.iter().map(|last| self.node.store.changes(&last.origin, 0, last.counter, usize::MAX));
-        of_origin.collect::<Result<Vec<_>, _>>().map(|logs| logs.concat())
+    /// Every change in this tracker's log, those of one origin in order, and up to where others are forgotten.
+    pub fn log(&self) -> Result<(Past, Vec<Kept>), StoreError> {
+        let mut log = Vec::new();
+        self.node.store.read(|kept| log.push(kept))?;
+        Ok((self.node.store.past()?.0, log))
     }
 }

@@ -1,11 +1,14 @@
-//! The log: every change known, by origin and counter.
+//! The log: every change known and not forgotten, by origin and counter.
 
 use std::collections::BTreeSet;
 
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::{StoreError, TrackerStore, pages};
-use crate::protocol::{ids::DeviceKey, record::Change};
+use super::{StoreError, TrackerStore, fold, pages};
+use crate::protocol::{
+    ids::DeviceKey,
+    record::{Change, Kept},
+};
 
 /// Origin and counter → the change (MessagePack, fields by name).
 pub(super) const TABLE: TableDefinition<(&[u8; 32], u64), &[u8]> = TableDefinition::new("changes");
@@ -23,17 +26,29 @@ impl TrackerStore {
         Ok(transaction.commit()?)
     }
 
-    /// Hands every change to `apply`, those of one origin in order; then drops manifest pages that no change refers to.
-    pub fn replay(&self, mut apply: impl FnMut(Change)) -> Result<(), StoreError> {
+    /// Hands every change to `restore`, those of one origin in order; then drops manifest pages that no change refers to.
+    pub fn replay(&self, mut restore: impl FnMut(Kept)) -> Result<(), StoreError> {
         let mut manifests = BTreeSet::new();
-        for entry in self.database.begin_read()?.open_table(TABLE)?.iter()? {
-            let change = decode(entry?.1.value())?;
-            manifests.extend(change.body.manifest().map(|(id, _)| id));
-            apply(change);
-        }
+        self.read(|kept| {
+            manifests.extend(kept.change.body.manifest().map(|(id, _)| id));
+            restore(kept);
+        })?;
         let transaction = self.database.begin_write()?;
         pages::retain(&mut transaction.open_table(pages::TABLE)?, &manifests)?;
         Ok(transaction.commit()?)
+    }
+
+    /// Hands every change to `take`, those of one origin in order.
+    pub fn read(&self, mut take: impl FnMut(Kept)) -> Result<(), StoreError> {
+        let transaction = self.database.begin_read()?;
+        let verdicts = transaction.open_table(fold::VERDICTS)?;
+        for entry in transaction.open_table(TABLE)?.iter()? {
+            let (dot, change) = entry?;
+            let change = decode(change.value())?;
+            let verdict = verdicts.get(dot.value())?.map(|bits| fold::verdict(bits.value()));
+            take(Kept { change, verdict });
+        }
+        Ok(())
     }
 
     /// Changes of `origin` after one counter and up to another, in order: at least one if there is any, and otherwise no more
@@ -59,16 +74,16 @@ impl TrackerStore {
     }
 }
 
-fn encode(change: &Change) -> Vec<u8> {
+pub(super) fn encode(change: &Change) -> Vec<u8> {
     rmp_serde::to_vec_named(change).expect("a change holds only plain values")
 }
 
-fn decode(bytes: &[u8]) -> Result<Change, StoreError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Change, StoreError> {
     rmp_serde::from_slice(bytes).map_err(|_| StoreError::Damaged("changes"))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{super::tests::store, *};
     use crate::protocol::{
         ids::{RequestId, TrackerNo, UserId},
@@ -77,7 +92,7 @@ mod tests {
         version::{Dot, Timestamp},
     };
 
-    fn change(origin: u8, counter: u64) -> Change {
+    pub(in super::super) fn change(origin: u8, counter: u64) -> Change {
         let name = GroupName::parse(&format!("g{origin}-{counter}")).unwrap();
         Change {
             dot: Dot { origin: DeviceKey([origin; 32]), counter },
@@ -94,7 +109,7 @@ mod tests {
         store.append(&[change(2, 1), change(1, 1)]).unwrap();
         store.append(&[change(1, 2)]).unwrap();
         let mut seen = Vec::new();
-        store.replay(|change| seen.push(change)).unwrap();
+        store.replay(|kept| seen.push(kept.change)).unwrap();
         assert_eq!(seen, [change(1, 1), change(1, 2), change(2, 1)]);
     }
 

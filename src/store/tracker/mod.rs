@@ -1,13 +1,15 @@
-//! A tracker's durable state, a submodule a table: its secret, the log of changes, manifest pages, known trackers.
+//! A tracker's durable state: its secret, the log of changes and what is forgotten of it, manifest pages, known trackers.
 //!
 //! Every write is one redb transaction, and its commit is the fsync: what a function here says it wrote stays. The device
 //! secret rests beside the log it numbers, so that whoever loses the log loses the origin with it: no counter is ever reused.
 
+mod fold;
 mod known;
 mod log;
 mod pages;
 mod secret;
 
+pub use fold::{Forget, Past, SnapshotReader};
 use redb::Database;
 
 /// A tracker's durable state. All calls block: they belong in `Environment::offload`.
@@ -40,6 +42,9 @@ impl TrackerStore {
         transaction.open_table(log::TABLE)?;
         transaction.open_table(pages::TABLE)?;
         transaction.open_table(known::TABLE)?;
+        transaction.open_table(fold::FOLDED)?;
+        transaction.open_table(fold::VERDICTS)?;
+        transaction.open_table(fold::TOMBSTONES)?;
         transaction.commit()?;
         Ok(Self { database })
     }

@@ -1,8 +1,8 @@
 //! Manifest pages: immutable, addressed by their manifest's hash, beside the log and not in memory.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Bound};
 
-use redb::{ReadableDatabase as _, Table, TableDefinition};
+use redb::{ReadableDatabase as _, ReadableTable as _, Table, TableDefinition};
 
 use super::{StoreError, TrackerStore};
 use crate::protocol::ids::ManifestId;
@@ -35,12 +35,38 @@ impl TrackerStore {
     }
 }
 
-/// Drops the pages of manifests other than these: offered once and never shared.
-pub(super) fn retain(
-    table: &mut Table<'_, (&'static [u8; 32], u32), &'static [u8]>,
-    manifests: &BTreeSet<ManifestId>,
-) -> Result<(), StoreError> {
-    Ok(table.retain(|(manifest, _), _| manifests.contains(&ManifestId(*manifest)))?)
+impl TrackerStore {
+    /// Drops the pages of these manifests. One fsync.
+    pub fn drop_pages(&self, manifests: &[ManifestId]) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(TABLE)?;
+            for manifest in manifests {
+                drop_of(&mut table, manifest)?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+type Pages<'a> = Table<'a, (&'static [u8; 32], u32), &'static [u8]>;
+
+fn drop_of(table: &mut Pages<'_>, manifest: &ManifestId) -> Result<(), StoreError> {
+    Ok(table.retain_in((&manifest.0, 0)..=(&manifest.0, u32::MAX), |_, _| false)?)
+}
+
+/// Drops the pages of manifests other than these: offered once and never shared. Looks at one page of each manifest.
+pub(super) fn retain(table: &mut Pages<'_>, manifests: &BTreeSet<ManifestId>) -> Result<(), StoreError> {
+    let mut last: Option<ManifestId> = None;
+    loop {
+        let after = last.as_ref().map_or(Bound::Unbounded, |last| Bound::Excluded((&last.0, u32::MAX)));
+        let next = table.range::<(&[u8; 32], u32)>((after, Bound::Unbounded))?.next().transpose()?;
+        let Some(manifest) = next.map(|(key, _)| ManifestId(*key.value().0)) else { return Ok(()) };
+        if !manifests.contains(&manifest) {
+            drop_of(table, &manifest)?;
+        }
+        last = Some(manifest);
+    }
 }
 
 #[cfg(test)]
@@ -61,8 +87,23 @@ mod tests {
     #[test]
     fn pages_never_shared_go_at_the_next_start() {
         let store = store();
-        store.put_page(&ManifestId([3; 32]), 0, b"page").unwrap();
+        for (manifest, page) in [(3, 0), (3, 1), (5, 7)] {
+            store.put_page(&ManifestId([manifest; 32]), page, b"page").unwrap();
+        }
         store.replay(|_| {}).unwrap();
         assert_eq!(store.page(&ManifestId([3; 32]), 0).unwrap(), None);
+        assert_eq!(store.page(&ManifestId([3; 32]), 1).unwrap(), None);
+        assert_eq!(store.page(&ManifestId([5; 32]), 7).unwrap(), None);
+    }
+
+    #[test]
+    fn pages_of_other_manifests_stay() {
+        let store = store();
+        for manifest in [3, 4, 5] {
+            store.put_page(&ManifestId([manifest; 32]), 0, b"page").unwrap();
+        }
+        store.drop_pages(&[ManifestId([4; 32])]).unwrap();
+        let has = |manifest| store.page(&ManifestId([manifest; 32]), 0).unwrap().is_some();
+        assert_eq!([3, 4, 5].map(has), [true, false, true]);
     }
 }

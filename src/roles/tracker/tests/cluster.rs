@@ -96,6 +96,20 @@ impl Cluster {
         std::fs::write(self.folders[no - 1].path().join("tracker.redb"), copy).unwrap();
     }
 
+    /// Lists one more tracker, which is new; the others hear of it when they start again.
+    pub(super) fn list_one_more(&mut self) {
+        let lines: Vec<_> = (1..=self.running.len() + 1).map(|no| format!("10.0.0.{no}:5000")).collect();
+        self.info = TrackerInfo::parse(lines.join("\n").as_bytes()).unwrap();
+        self.folders.push(tempfile::tempdir().unwrap());
+        self.running.push(None);
+        self.ahead_ms.push(0);
+    }
+
+    /// Changes of the log that a tracker keeps in memory, and requests that it remembers.
+    pub(super) fn size(&self, no: usize) -> (usize, usize) {
+        self.tracker(no).node.state().catalog.size()
+    }
+
     /// The folder of a tracker that is stopped is gone.
     pub(super) fn lose_disk(&mut self, no: usize) {
         self.folders[no - 1] = tempfile::tempdir().unwrap();

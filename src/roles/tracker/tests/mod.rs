@@ -3,6 +3,7 @@
 mod account;
 mod client;
 mod cluster;
+mod forgetting;
 mod group;
 mod hostile;
 mod metrics;

@@ -1,0 +1,260 @@
+//! Forgetting: what is over, and known to be so by everybody, leaves the catalog and the log.
+//!
+//! Below the stable cut (see [`stability`](super::stability)) whoever makes a change yet to arrive knows all there is. Nobody
+//! accepts, shares under, ends or hands over what they know to be over, so nothing yet to arrive refers to it:
+//!
+//! | what goes | when all that was said of it is stable, and |
+//! |---|---|
+//! | a password | a later one is stable too |
+//! | a share | it is ended, or its membership is |
+//! | a membership | it is ended, and its shares are gone |
+//! | an end | all that it could end is stable and gone, or another end ends it as well |
+//! | an owner's past | the group has no change that is not stable; what later decisions may rest on stays |
+//! | a group | it is dissolved, and its shares are gone |
+//!
+//! What stays is the log's own changes, so that a catalog made of them is the one that forgot. Each drop rests on changes under
+//! the cut alone: of two trackers that forgot at different cuts, what neither has dropped is right for both.
+
+use std::collections::BTreeSet;
+
+use super::{catalog::Catalog, membership::Instance, stability::Cut};
+use crate::protocol::{
+    ids::{GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
+    record::{Change, ChangeBody, Done, Tombstone, Verdict},
+    version::Dot,
+};
+
+/// What a change touched: where to look for something to forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Touched {
+    Password(UserId),
+    Share(ShareId),
+    /// All shares that this change ends.
+    Shares(Dot),
+    Member(GroupId, UserId),
+    Instance(GroupId, MembershipId),
+    Group(GroupId),
+}
+
+/// What a fold took out of the catalog, to be taken out of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// Changes that nothing needs any more.
+    pub dropped: Vec<Dot>,
+    /// Changes that stay while what they rest on has gone, with what was found of them.
+    pub settled: Vec<(Dot, Verdict)>,
+    /// Requests of which no change is left.
+    pub forgotten: Vec<Tombstone>,
+    /// Manifests that no share refers to any more.
+    pub manifests: Vec<ManifestId>,
+    /// Whether all that could be forgotten of the cut was; otherwise the next fold goes on.
+    pub is_complete: bool,
+}
+
+impl Folded {
+    /// Whether there is nothing to take out of the log.
+    pub fn is_empty(&self) -> bool {
+        self.dropped.is_empty() && self.settled.is_empty()
+    }
+}
+
+impl Touched {
+    pub(super) fn by(change: &Change) -> Self {
+        match &change.body {
+            ChangeBody::UserCreated { .. } => Self::Password(change.request.into()),
+            ChangeBody::CredentialSet { user, .. } => Self::Password(*user),
+            ChangeBody::GroupCreated { .. } => Self::Group(change.request.into()),
+            ChangeBody::OwnerSet { group, .. } => Self::Group(*group),
+            ChangeBody::MembershipRequested { group, user } | ChangeBody::MembershipEnded { group, user, .. } => {
+                Self::Member(*group, *user)
+            }
+            ChangeBody::MembershipAccepted { group, membership, .. } => Self::Instance(*group, *membership),
+            ChangeBody::ShareBegun { .. } => Self::Share(change.request.into()),
+            ChangeBody::ShareEnded { .. } => Self::Shares(change.dot),
+        }
+    }
+
+    fn group(&self) -> Option<GroupId> {
+        match self {
+            Self::Member(group, _) | Self::Instance(group, _) | Self::Group(group) => Some(*group),
+            Self::Password(_) | Self::Share(_) | Self::Shares(_) => None,
+        }
+    }
+}
+
+/// A fold under way.
+struct Fold<'a> {
+    catalog: &'a mut Catalog,
+    cut: &'a Cut,
+    dropped: Vec<(Dot, RequestId)>,
+    out: Folded,
+}
+
+impl Catalog {
+    /// Forgets what is over under the cut, looking at `most` changes that became stable. Every question is answered as before,
+    /// and the digest is the same.
+    pub fn fold(&mut self, cut: &Cut, most: usize) -> Folded {
+        let stable = self.take_stable(cut, most);
+        let is_complete = stable.len() < most;
+        let mut touched = std::mem::take(&mut self.waiting);
+        for (dot, what) in stable {
+            if let Some(group) = what.group()
+                && let Some(record) = self.groups.get_mut(&group)
+            {
+                record.loose.remove(&dot);
+                touched.insert(Touched::Group(group));
+            }
+            touched.insert(what);
+        }
+        let (dropped, out) = (Vec::new(), Folded { is_complete, ..Folded::default() });
+        let mut fold = Fold { catalog: self, cut, dropped, out };
+        for what in touched {
+            fold.look_at(what);
+        }
+        fold.finish()
+    }
+
+    /// Forgets requests of which nothing else is left: nobody repeats them any more.
+    pub fn forget_requests(&mut self, requests: &[RequestId]) {
+        for request in requests {
+            if self.requests.get(request).is_some_and(|known| known.changes == 0) {
+                self.requests.remove(request);
+            }
+        }
+    }
+
+    /// Whether a share that is not forgotten refers to a manifest.
+    pub fn refers_to(&self, manifest: &ManifestId) -> bool {
+        self.shares.refers_to(manifest)
+    }
+
+    /// Number of changes known that are not forgotten, and of requests remembered: what memory is bounded by.
+    pub fn size(&self) -> (usize, usize) {
+        (self.requests.values().map(|known| known.changes as usize).sum(), self.requests.len())
+    }
+
+    fn take_stable(&mut self, cut: &Cut, most: usize) -> Vec<(Dot, Touched)> {
+        let mut stable = Vec::new();
+        for newest in cut.stable().iter() {
+            let first = Dot { origin: newest.origin, counter: 0 };
+            let of_origin = self.touched.range(first..=newest).take(most - stable.len());
+            stable.extend(of_origin.map(|(dot, what)| (*dot, *what)));
+        }
+        for (dot, _) in &stable {
+            self.touched.remove(dot);
+        }
+        stable
+    }
+}
+
+impl Fold<'_> {
+    fn look_at(&mut self, what: Touched) {
+        match what {
+            Touched::Password(user) => {
+                if let Some(user) = self.catalog.users.get_mut(&user) {
+                    self.dropped.extend(user.fold(self.cut));
+                }
+            }
+            Touched::Share(share) => self.look_at_share(share),
+            Touched::Shares(dot) => {
+                for share in self.catalog.shares.ended_at(&dot) {
+                    self.look_at_share(share);
+                }
+            }
+            Touched::Member(group, user) => self.look_at_member(group, user),
+            Touched::Instance(group, membership) => {
+                let record = self.catalog.groups.get(&group);
+                let user = record.and_then(|record| record.instances.get(&membership)).and_then(Instance::user);
+                if let Some(user) = user {
+                    self.look_at_member(group, user);
+                }
+            }
+            Touched::Group(group) => self.look_at_group(group),
+        }
+    }
+
+    /// A share, and the membership that may only have waited for it.
+    fn look_at_share(&mut self, id: ShareId) {
+        let Some(begun) = self.catalog.shares.begun(&id).cloned() else { return };
+        self.fold_share(id);
+        let group = self.catalog.groups.get_mut(&begun.group);
+        let user = group.and_then(|group| group.forget_blank(&begun.membership));
+        if let Some(user) = user {
+            self.look_at_member(begun.group, user);
+        }
+    }
+
+    fn fold_share(&mut self, id: ShareId) {
+        let Some(begun) = self.catalog.shares.begun(&id) else { return };
+        let group = self.catalog.groups.get(&begun.group);
+        let is_over = group.is_some_and(|group| group.is_over(&begun.membership, self.cut));
+        let Some(forgotten) = self.catalog.shares.fold(id, self.cut, is_over) else { return };
+        let begun = forgotten.begun;
+        if let Some(instance) =
+            self.catalog.groups.get_mut(&begun.group).and_then(|group| group.instances.get_mut(&begun.membership))
+        {
+            instance.shares.remove(&id);
+        }
+        if let Some(known) = self.catalog.requests.get_mut(&RequestId(id.0)) {
+            known.done = Done::SharedOnce { file: begun.file, name: forgotten.name };
+        }
+        self.dropped.extend(forgotten.dropped);
+        self.out.manifests.extend(forgotten.manifests);
+    }
+
+    /// What is over of a user in a group, shares first.
+    fn look_at_member(&mut self, group: GroupId, user: UserId) {
+        let shares = self.catalog.groups.get(&group).map(|record| record.shares_of(&user)).unwrap_or_default();
+        for share in shares {
+            self.fold_share(share);
+        }
+        let Some(record) = self.catalog.groups.get_mut(&group) else { return };
+        if record.authors.contains(&user) {
+            return self.look_at_group(group);
+        }
+        self.dropped.extend(record.fold_user(user, self.cut, &BTreeSet::new()));
+        if record.has_ends(&user) {
+            self.catalog.waiting.insert(Touched::Member(group, user));
+        }
+    }
+
+    /// What is over of the group's owners, and the group itself.
+    fn look_at_group(&mut self, id: GroupId) {
+        let Some(record) = self.catalog.groups.get(&id) else { return };
+        if !record.is_quiet() {
+            return;
+        }
+        let authors: Vec<_> = record.authors.iter().copied().collect();
+        for share in authors.iter().flat_map(|user| record.shares_of(user)).collect::<Vec<_>>() {
+            self.fold_share(share);
+        }
+        let Some(record) = self.catalog.groups.get_mut(&id) else { return };
+        if record.is_forgettable() {
+            self.dropped.extend(record.all_changes(id));
+            self.catalog.groups.remove(&id);
+            self.catalog.shares.forget_group(&id);
+        } else {
+            let (dropped, settled) = record.fold_owners(self.cut);
+            if record.awaits(self.cut) {
+                self.catalog.waiting.insert(Touched::Group(id));
+            }
+            self.dropped.extend(dropped);
+            self.out.settled.extend(settled);
+        }
+    }
+
+    /// Buries the requests of which no change is left.
+    fn finish(mut self) -> Folded {
+        for (dot, request) in self.dropped {
+            self.out.dropped.push(dot);
+            let Some(known) = self.catalog.requests.get_mut(&request) else { continue };
+            known.changes -= 1;
+            if known.changes == 0 {
+                self.out.forgotten.push(Tombstone { request, done: known.done.clone() });
+            }
+        }
+        let dropped: BTreeSet<&Dot> = self.out.dropped.iter().collect();
+        self.out.settled.retain(|(dot, _)| !dropped.contains(dot));
+        self.out
+    }
+}
