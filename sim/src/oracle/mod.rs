@@ -111,6 +111,8 @@ impl Oracle {
     pub(crate) async fn sees_online(&self, peers: &[&Peer]) -> Outcome {
         let mut live = BTreeSet::new();
         for peer in peers {
+            // Answered by a tracker: a client still on its way to one is not linked, and nobody need see it.
+            peer.does("list_groups").await?;
             match peer.does("whoami").await? {
                 Reply::WhoAmI { device, .. } => live.insert(device),
                 other => return Err(format!("{}: whoami answered {other:?}", peer.name()).into()),
