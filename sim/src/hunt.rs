@@ -1,4 +1,4 @@
-//! Fresh seeds until time is over: each new kind of failure is shrunk to a short schedule.
+//! Failures are looked for with fresh seeds, and shrunk to short schedules.
 
 use std::{
     cell::RefCell,
@@ -72,14 +72,26 @@ async fn search(runner: &Runner, mut jobs: impl Iterator<Item = Job>, tally: &Re
         for (job, verdict) in failures {
             let (told, steps) = report::explain(runner, &job, &verdict).await?;
             tally.borrow().say(&told)?;
-            let short = shrink(runner, &job, &verdict, steps).await?;
-            tally.borrow().say(&format!("\nshrunk to a short schedule:{short}"))?;
+            let short = shorten(runner, &job, &verdict, steps).await?;
+            tally.borrow().say(&short)?;
         }
     }
 }
 
+/// Shrinks a known failure. Whether it held instead.
+pub(crate) async fn shrink(runner: &Runner, job: &Job) -> io::Result<bool> {
+    let verdict = runner.once(job).await?;
+    if verdict.failure.is_none() {
+        writeln!(io::stdout(), "{} seed {}: ok, there is nothing to shrink", job.scenario, job.seed)?;
+        return Ok(true);
+    }
+    let (_, steps) = report::explain(runner, job, &verdict).await?;
+    writeln!(io::stdout(), "{}", shorten(runner, job, &verdict, steps).await?)?;
+    Ok(false)
+}
+
 /// The shortest schedule found that fails alike, explained.
-async fn shrink(runner: &Runner, job: &Job, verdict: &Verdict, steps: u32) -> io::Result<String> {
+async fn shorten(runner: &Runner, job: &Job, verdict: &Verdict, steps: u32) -> io::Result<String> {
     let wanted = kind(verdict.failure.as_deref().unwrap_or_default());
     let mut shrink = Shrink::new(steps, &job.skips);
     let (mut shortest, mut attempts, until) = (verdict.clone(), 0, Instant::now() + LONGEST);
@@ -96,5 +108,5 @@ async fn shrink(runner: &Runner, job: &Job, verdict: &Verdict, steps: u32) -> io
     }
     let short = Job { skips: shrink.best(), ..job.clone() };
     let (told, _) = report::explain(runner, &short, &shortest).await?;
-    Ok(format!(" {} of {steps} steps, after {attempts} runs{told}", shrink.left()))
+    Ok(format!("\nshrunk to {} of {steps} steps, in {attempts} runs{told}", shrink.left()))
 }

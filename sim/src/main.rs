@@ -79,6 +79,18 @@ enum Action {
         #[arg(long)]
         minutes: Option<u64>,
     },
+    /// Look for the few steps of a failing run that make it fail.
+    Shrink {
+        /// The scenario.
+        #[arg(long, value_name = "NAME", value_parser = named)]
+        scenario: &'static Scenario,
+        /// The seed.
+        #[arg(long)]
+        seed: u64,
+        /// Steps that are left out from the beginning.
+        #[arg(long, value_name = "LIST", default_value = "", hide_default_value = true)]
+        skip: Skips,
+    },
     /// List the scenarios and the named regressions.
     List,
     /// Do runs for another process.
@@ -130,6 +142,9 @@ impl Action {
             Self::Meta { what, seeds: Seeds(seeds) } => {
                 let scenarios = what.scenarios();
                 wait(async { meta::meta(&Runner::new()?, every(&scenarios, seeds)).await })
+            }
+            Self::Shrink { scenario, seed, skip } => {
+                wait(async { hunt::shrink(&Runner::new()?, &Job::new(scenario, seed, skip)).await })
             }
             Self::Hunt { what, minutes } => {
                 let length = minutes.map(Duration::from_mins);

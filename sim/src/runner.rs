@@ -42,7 +42,7 @@ impl Runner {
     /// With this very program, one run at a time for each core.
     pub(crate) fn new() -> io::Result<Self> {
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { program: env::current_exe()?, variables: Vec::new(), parallel, shown: None })
+        Ok(Self { program: own_program()?, variables: Vec::new(), parallel, shown: None })
     }
 
     /// Shows what happens, one run at a time.
@@ -136,6 +136,11 @@ impl Runner {
         let from = BufReader::new(from).lines();
         Ok(Worker { child, to: Some(to), from, scenario: job.scenario.clone(), runs: 0 })
     }
+}
+
+/// The program that runs now, even if another one was built in its place since.
+fn own_program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
 }
 
 /// Whether a run took more memory than its scenario may.
