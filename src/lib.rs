@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod console;
 pub mod exit;
+pub mod mutant;
 pub mod protocol;
 pub mod replica;
 pub mod roles;

@@ -13,6 +13,7 @@ mod disk;
 mod hunt;
 mod memory;
 mod meta;
+mod mutants;
 mod net;
 mod oracle;
 mod panics;
@@ -40,7 +41,7 @@ use std::{
 use clap::{Parser, Subcommand};
 #[cfg(test)]
 use p2p::protocol;
-use p2p::roles::environment::Environment;
+use p2p::{mutant::Mutant, roles::environment::Environment};
 use rand_chacha::rand_core::Rng as _;
 
 use self::{
@@ -91,6 +92,14 @@ enum Action {
         #[arg(long, value_name = "LIST", default_value = "", hide_default_value = true)]
         skip: Skips,
     },
+    /// Break one promise after the other in role code, and see that some run fails. Builds a program of its own for it.
+    Mutants {
+        #[command(flatten)]
+        what: What,
+        /// Only these mutants.
+        #[arg(value_parser = mutant)]
+        mutants: Vec<Mutant>,
+    },
     /// List the scenarios and the named regressions.
     List,
     /// Do runs for another process.
@@ -119,6 +128,11 @@ fn named(name: &str) -> Result<&'static Scenario, String> {
     Scenario::named(name).ok_or_else(|| "there is none of this name; `cargo sim list` shows all".into())
 }
 
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let names = || Mutant::ALL.iter().map(|mutant| mutant.name()).collect::<Vec<_>>().join(", ");
+    Mutant::named(name).ok_or_else(|| format!("there is none of this name; there are {}", names()))
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().action.execute() {
         Ok(true) => ExitCode::SUCCESS,
@@ -145,6 +159,13 @@ impl Action {
             }
             Self::Shrink { scenario, seed, skip } => {
                 wait(async { hunt::shrink(&Runner::new()?, &Job::new(scenario, seed, skip)).await })
+            }
+            Self::Mutants { .. } if !cfg!(feature = "mutants") => {
+                let arguments: Vec<_> = std::env::args().skip_while(|argument| argument != "mutants").skip(1).collect();
+                Ok(mutants::in_a_build_of_their_own(&arguments)?.success())
+            }
+            Self::Mutants { what, mutants } => {
+                wait(async { mutants::mutants(&mutants, &what.scenarios(), fresh_seed()?).await })
             }
             Self::Hunt { what, minutes } => {
                 let length = minutes.map(Duration::from_mins);

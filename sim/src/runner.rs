@@ -50,6 +50,12 @@ impl Runner {
         Self { shown: Some(filter.into()), parallel: 1, ..self }
     }
 
+    /// Sets a variable of the processes' environment.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
     /// How many runs go at once.
     pub(crate) fn parallel(self, parallel: usize) -> Self {
         Self { parallel, ..self }

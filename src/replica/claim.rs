@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::mutant::Mutant;
 use crate::protocol::{
     ids::TrackerNo,
     name::{FileName, GroupName, MAX_FILE_NAME_BYTES, UserName},
@@ -189,7 +190,11 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
     /// What each of those who claim `name` is called.
     fn derive(&self, name: &N) -> Vec<(Id, N)> {
         let mut named: Vec<(Id, N)> = Vec::new();
-        for id in self.claimants(name) {
+        let mut claimants: Vec<_> = self.claimants(name).collect();
+        if Mutant::LaterClaimWins.is_on() {
+            claimants.reverse();
+        }
+        for id in claimants {
             let free = |candidate: &N| {
                 !self.claimants.contains_key(candidate) && named.iter().all(|(_, taken)| taken != candidate)
             };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{claim::Claim, stability::Cut};
+use crate::mutant::Mutant;
 use crate::protocol::{
     ids::RequestId,
     name::UserName,
@@ -79,7 +80,12 @@ impl User {
     /// The credential that counts, with the stamp of the change that set it.
     pub(super) fn credential(&self) -> Option<(Timestamp, &Credential)> {
         let created = self.created.as_ref()?;
-        let last = self.passwords.iter().max_by_key(|(request, set)| (set.at, **request));
+        let passwords = self.passwords.iter();
+        let last = if Mutant::FirstPasswordWins.is_on() {
+            passwords.min_by_key(|(request, set)| (set.at, **request))
+        } else {
+            passwords.max_by_key(|(request, set)| (set.at, **request))
+        };
         Some(last.map_or((created.claim.at, &created.credential), |(_, set)| (set.at, &set.credential)))
     }
 }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use super::disk::{Disk, DiskFile, FileStamp, OpenMode};
+use crate::mutant::Mutant;
 use crate::protocol::{
     bitfield::Bitfield,
     piece::{PieceIndex, piece_count, piece_length},
@@ -148,7 +149,9 @@ impl Partial {
         replaces: Option<FileStamp>,
     ) -> Result<FileStamp, ContentError> {
         self.file.set_size(self.size)?;
-        self.file.sync()?;
+        if !Mutant::NameUnsynced.is_on() {
+            self.file.sync()?;
+        }
         let is_replaced = replaces.is_some() && disk.stat(destination).ok().map(|it| it.stamp) == replaces;
         let renamed =
             if is_replaced { disk.rename_over(path, destination) } else { disk.rename_new(path, destination) };

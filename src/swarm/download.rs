@@ -45,6 +45,7 @@ use super::picker::{self, Rescue};
 use super::pieces::Pieces;
 use super::rate::RateMeter;
 use super::remote::Remote;
+use crate::mutant::Mutant;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::piece::{Block, PieceIndex};
 
@@ -303,6 +304,9 @@ impl Download {
     }
 
     fn ban(&mut self, peer: PeerId, out: &mut Vec<Action>) {
+        if Mutant::NeverBan.is_on() {
+            return;
+        }
         self.banned.insert(peer);
         self.left(peer, out);
         for emptied in self.pieces.disown(peer) {
@@ -347,6 +351,9 @@ impl Download {
     }
 
     fn snub(&mut self, peer: PeerId, out: &mut Vec<Action>) {
+        if Mutant::NeverSnub.is_on() {
+            return;
+        }
         self.clear_reserved(peer, out);
         self.mark(peer, true);
     }

@@ -11,6 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::mutant::Mutant;
 use crate::protocol::{
     client::{Presence, Serving},
     ids::{DeviceKey, FileId, GroupId, UserId},
@@ -147,6 +148,9 @@ impl PresenceMap {
 
     /// Lets the seats fall whose time has come.
     pub(super) fn expire(&mut self, now: Instant) {
+        if Mutant::GhostPresence.is_on() {
+            return;
+        }
         let fallen: Vec<_> = self
             .seats
             .iter()

@@ -6,6 +6,7 @@ use tokio::time::timeout;
 
 use super::{connection::Asker, login, node::Writer, question};
 use crate::{
+    mutant::Mutant,
     protocol::{
         client::{Answer, Request},
         error::{ErrorCode, Failure},
@@ -50,7 +51,9 @@ pub(super) async fn answer(asker: &Asker, nonce: Nonce, seen: &VersionVector, re
         request => question::answer(asker, request).await,
     };
     match outcome {
-        Ok((answer, shows)) => Answered { seen: shows, stale: !caught_up && !is_write, result: Ok(answer) },
+        Ok((answer, shows)) => {
+            Answered { seen: shows, stale: !caught_up && !is_write && !Mutant::HideStale.is_on(), result: Ok(answer) }
+        }
         Err(failure) => Answered { stale: !caught_up, ..Answered::failed(refusal(asker, failure).await) },
     }
 }

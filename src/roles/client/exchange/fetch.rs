@@ -11,6 +11,7 @@ use redb::Database;
 
 use super::{Exchange, Seams, downloads::Opened, failure, hub::Hub, transfer::Transfer, unexpected};
 use crate::{
+    mutant::Mutant,
     protocol::{
         bitfield::Bitfield,
         client::{Answer, FileInfo, Request, SwarmPeer},
@@ -113,7 +114,7 @@ fn reopen(
     record: &DownloadRecord,
     manifest: &Manifest,
 ) -> Result<(Partial, Bitfield), ContentError> {
-    let made = record.made.ok_or(ContentError::Lost)?;
+    let made = record.made.filter(|_| !Mutant::FetchAgain.is_on()).ok_or(ContentError::Lost)?;
     let placed = disk.stat(&record.destination).map(|it| it.stamp);
     if placed.is_ok_and(|placed| (placed.inode, placed.device) == (made.inode, made.device)) {
         // The last step was interrupted after the rename: it is taken again.
@@ -124,7 +125,7 @@ fn reopen(
     for piece in marks.present() {
         // Verified before, but perhaps lost from the disk since: read again, so that it need not be fetched again.
         if !have.has(piece) {
-            if manifest.is_piece(piece, [partial.read(piece)?.as_slice()]) {
+            if Mutant::TrustMarks.is_on() || manifest.is_piece(piece, [partial.read(piece)?.as_slice()]) {
                 have.insert(piece);
             } else {
                 partial.unmark(piece)?;

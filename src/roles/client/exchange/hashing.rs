@@ -19,6 +19,7 @@ use super::{
     hub::{Hub, Input},
 };
 use crate::{
+    mutant::Mutant,
     protocol::{
         bitfield::Bitfield,
         error::{ErrorCode, Failure},
@@ -237,7 +238,7 @@ impl Job {
                 Some(follower) => follower.sum_beside(piece, &parts, expected),
                 None => Some(Sha1Hash::of(slices(&parts))) == expected,
             };
-            if is_right {
+            if is_right || Mutant::SkipVerify.is_on() {
                 right.insert(piece, parts);
             } else {
                 corrupt.push(piece);
@@ -257,7 +258,8 @@ impl Job {
 /// The rest of the check, and the write.
 fn settle(manifest: &Manifest, partial: &Partial, piece: PieceIndex, parts: &Parts) -> Checked {
     let found = Blake3Hash::of_piece(piece, manifest.header().piece_count(), slices(parts));
-    if manifest.pieces().get(piece.0 as usize).is_none_or(|expected| expected.blake3 != found) {
+    let is_right = manifest.pieces().get(piece.0 as usize).is_some_and(|expected| expected.blake3 == found);
+    if !is_right && !Mutant::SkipVerify.is_on() {
         return Checked::Forged;
     }
     match partial.write(piece, slices(parts)) {

@@ -11,6 +11,7 @@ use super::{
     peers::Shown,
 };
 use crate::{
+    mutant::Mutant,
     protocol::{
         client::{Answer, Request},
         error::{ErrorCode, Failure},
@@ -89,6 +90,9 @@ impl Hub {
 
     /// Memberships have ended: their tickets count no more, from now on.
     pub(super) fn memberships_ended(&mut self, group: GroupId, memberships: Vec<MembershipId>) {
+        if Mutant::ServeFormerMember.is_on() {
+            return;
+        }
         self.standing.ended.extend(memberships);
         self.recheck_tickets_of(Some(group));
     }

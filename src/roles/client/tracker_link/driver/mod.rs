@@ -22,6 +22,7 @@ use super::{
     silence::Verdict,
 };
 use crate::{
+    mutant::Mutant,
     protocol::{
         client::{Answer, Notice, Presence, Request, ToTracker, VERSION},
         error::{ErrorCode, Failure},
@@ -311,7 +312,10 @@ impl Driver {
         self.queue_presence(now);
         let Some(live) = &mut self.live else { return };
         while let Some((seq, held)) = self.outbox.send(now) {
-            let (nonce, request) = (held.nonce, held.request.clone());
+            let (mut nonce, request) = (held.nonce, held.request.clone());
+            if Mutant::ForgetRequestId.is_on() {
+                nonce[0] = nonce[0].wrapping_add(u8::try_from(held.tries).unwrap_or(0));
+            }
             let seen = self.seen.borrow().clone();
             live.queue(now, &ToTracker::Request { seq, nonce, seen, request });
         }
