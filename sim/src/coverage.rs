@@ -21,8 +21,31 @@ pub(crate) const TARGET: &str = "coverage";
 pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// What a run of the whole suite must have met, `<area>: <what>`: a fault that never happened proves nothing.
-pub(crate) const MUST: &[&str] =
-    &["fault: power failure", "fault: process killed", "fault: messages lost", "fault: messages late"];
+pub(crate) const MUST: &[&str] = &[
+    "fault: power failure",
+    "fault: process killed",
+    "fault: stopped in order",
+    "fault: messages lost",
+    "fault: messages late",
+    "fault: messages lost one way",
+    "fault: messages lost at random",
+    "fault: slow link",
+    "fault: clock set ahead",
+    "fault: clock set back",
+    "fault: disk full",
+    "fault: disk cannot be read",
+    "fault: disk cannot be written",
+    "fault: disk cannot be synced",
+    "fault: disk slow",
+    "disk: no room",
+    "disk: read failed",
+    "disk: write failed",
+    "disk: fsync failed",
+    "disk: no_space was said",
+    "disk: an error was said",
+    "disk: a download paused and was resumed",
+    "world: a role gave up for its disk",
+];
 
 /// Says that this point was reached; for the simulation's own code.
 pub(crate) fn reached(point: &str) {

@@ -42,6 +42,8 @@ use crate::{
 pub(crate) const DATA_DIR: &str = "/data";
 /// Where users keep their files.
 const HOME: &str = "/home";
+/// A role that takes longer to stop is stuck.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 /// A command that takes longer than this in simulated time is stuck.
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -59,19 +61,35 @@ pub(crate) fn trackers(cluster: &mut Cluster, machines: &[(&'static str, i64)]) 
             metrics: None,
             password_cost: PasswordCost::LEAST,
         };
-        let watch = cluster.watch();
+        let (watch, host) = (cluster.watch(), hosts[usize::from(no) - 1].clone());
         watch.is_for_tracker(name);
-        cluster.start(name, move |env| run_tracker(env, config.clone(), watch.clone(), name));
+        cluster.start(name, move |env| run_tracker(env, host.clone(), config.clone(), watch.clone()));
     }
     info
 }
 
-async fn run_tracker(env: Environment, config: TrackerConfig, watch: Watch, name: &'static str) -> Outcome {
-    let tracker = Arc::new(Tracker::start(env.clone(), config).await?);
-    watch.runs(name, &tracker);
+async fn run_tracker(env: Environment, host: Host, config: TrackerConfig, watch: Watch) -> Outcome {
+    let tracker = match Tracker::start(env.clone(), config).await {
+        Ok(tracker) => Arc::new(tracker),
+        Err(failure) => return host.gave_up(&failure),
+    };
+    watch.runs(host.name(), &tracker);
     tracing::info!(address = %tracker.address(), "tracker is up");
-    env.shutdown.cancelled().await;
-    Ok(())
+    let ended = tracker.ended().await;
+    all_tasks_end(&env, &host).await?;
+    match ended {
+        Ok(()) => {
+            host.stopped();
+            Ok(())
+        }
+        Err(failure) => host.gave_up(&failure),
+    }
+}
+
+/// A role that was asked to stop has soon ended, and all that it started with it.
+async fn all_tasks_end(env: &Environment, host: &Host) -> Outcome {
+    let stopped = timeout(STOPPED_WITHIN, env.stop()).await;
+    stopped.map_err(|_| format!("{}: {} tasks outlive the role", host.name(), env.tasks.len()).into())
 }
 
 /// A client on a host of its own, and the line to it.
@@ -103,14 +121,33 @@ pub(crate) fn peer(cluster: &mut Cluster, name: &'static str, skew_ms: i64, info
     disk.create_dir_all(home).and_then(|()| disk.sync_dir(home)).expect("an empty disk has room for a folder");
     let (orders, incoming) = mpsc::channel(16);
     let incoming = Arc::new(Mutex::new(incoming));
-    cluster.start(name, move |env| run_client(env, config.clone(), incoming.clone()));
+    let machine = host.clone();
+    cluster.start(name, move |env| run_client(env, machine.clone(), config.clone(), incoming.clone()));
     Peer { name, host, orders }
 }
 
-async fn run_client(env: Environment, config: ClientConfig, incoming: Arc<Mutex<mpsc::Receiver<Order>>>) -> Outcome {
-    let client = Arc::new(Client::start(env.clone(), config).await?);
+async fn run_client(
+    env: Environment,
+    host: Host,
+    config: ClientConfig,
+    incoming: Arc<Mutex<mpsc::Receiver<Order>>>,
+) -> Outcome {
+    let client = match Client::start(env.clone(), config).await {
+        Ok(client) => Arc::new(client),
+        Err(failure) => return host.gave_up(&failure),
+    };
     let mut incoming = incoming.lock().await;
-    while let Some(Order { command, answer }) = incoming.recv().await {
+    loop {
+        let order = tokio::select! {
+            biased;
+            () = env.shutdown.cancelled() => None,
+            order = incoming.recv() => order,
+        };
+        let Some(Order { command, answer }) = order else {
+            all_tasks_end(&env, &host).await?;
+            host.stopped();
+            return Ok(());
+        };
         let client = client.clone();
         env.spawn(async move {
             let result = client.execute(command).await;
@@ -118,7 +155,6 @@ async fn run_client(env: Environment, config: ClientConfig, incoming: Arc<Mutex<
             let _ = answer.send(result);
         });
     }
-    Ok(())
 }
 
 impl Peer {
@@ -170,6 +206,15 @@ impl Peer {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         Err(format!("{}: {line} never answered what it should", self.name).into())
+    }
+
+    /// Waits until the trackers are linked and agree, as far as the one in use knows; for one who is logged in.
+    pub(crate) async fn sees_trackers_agree(&self) -> Outcome {
+        let agree = |reply: &Reply| match reply {
+            Reply::Trackers(rows) => rows.iter().all(|row| row.status.reachable && row.status.lag == Some(0)),
+            _ => false,
+        };
+        self.sees("trackers", agree).await.map(drop)
     }
 
     /// Registers, and logs in.

@@ -4,11 +4,12 @@ use std::{
     future::Future,
     io,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
 use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -35,12 +36,14 @@ impl WallClock for SystemClock {
 }
 
 /// Where blocking work (disk, hashing, password hashing) runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Offload {
     /// On tokio's blocking threads.
     Threads,
-    /// At once, where it was asked for: the simulation, where a thread's timing must not matter.
+    /// At once, where it was asked for: tests, where a thread's timing must not matter.
     Inline,
+    /// As `Inline`, but the work takes time, as on a slow disk: what is returned passes before it, and again after it.
+    Paced(Arc<dyn Fn() -> Duration + Send + Sync>),
 }
 
 /// What a role is given. Cheap to clone.
@@ -105,12 +108,14 @@ impl Environment {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        match self.offload {
+        match &self.offload {
             Offload::Inline => work(),
             #[expect(clippy::disallowed_methods, reason = "this is the seam that everything else goes through")]
-            Offload::Threads => match tokio::task::spawn_blocking(work).await {
-                Ok(value) => value,
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Offload::Threads => join(tokio::task::spawn_blocking(work)).await,
+            Offload::Paced(pace) => match (pace(), pace()) {
+                (Duration::ZERO, Duration::ZERO) => work(),
+                #[expect(clippy::disallowed_methods, reason = "done to the end, as on a thread, even if nobody waits")]
+                (before, after) => join(tokio::spawn(slowly(before, work, after))).await,
             },
         }
     }
@@ -121,6 +126,20 @@ impl Environment {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+async fn join<T>(task: JoinHandle<T>) -> T {
+    match task.await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+async fn slowly<T>(before: Duration, work: impl FnOnce() -> T, after: Duration) -> T {
+    sleep(before).await;
+    let value = work();
+    sleep(after).await;
+    value
 }
 
 /// glibc hands freed memory back to the kernel, and faults it in again at once, until it has seen one larger block freed

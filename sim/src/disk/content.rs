@@ -29,6 +29,8 @@ struct File {
     pending: Vec<Change>,
     modified_ns: i64,
     holder: Option<u64>,
+    /// An fsync has failed: what is read may be in the cache alone.
+    doubtful: bool,
 }
 
 enum Change {
@@ -59,6 +61,10 @@ impl Contents {
     pub(super) fn stat(&self, inode: u64) -> Stat {
         let (size, modified_ns) = (self.size(inode), self.files[&inode].modified_ns);
         Stat { is_dir: false, stamp: FileStamp { size, modified_ns, inode, device: 1 } }
+    }
+
+    pub(super) fn all(&self, inode: u64) -> &[u8] {
+        &self.files[&inode].current
     }
 
     pub(super) fn read(&self, inode: u64, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -100,6 +106,26 @@ impl Contents {
         }
     }
 
+    /// As Linux does it: what was to be written is clean now, written or not, and no later fsync tries again. What was not
+    /// written is still read from the cache for as long as the process lives, or not even that.
+    pub(super) fn fail_to_sync(&mut self, inode: u64, rng: &mut ChaCha20Rng) {
+        let file = self.file(inode);
+        for change in mem::take(&mut file.pending) {
+            if coin(rng) {
+                change.apply(&mut file.durable);
+            }
+        }
+        file.doubtful = true;
+        if coin(rng) {
+            file.forget_the_cache();
+        }
+    }
+
+    /// The process is over, and what only the cache had with it.
+    pub(super) fn forget_the_cache(&mut self) {
+        self.files.values_mut().for_each(File::forget_the_cache);
+    }
+
     /// From now on fsync does nothing: a crash then finds a commit half way.
     #[cfg(test)]
     pub(super) fn stop_syncing(&mut self) {
@@ -130,6 +156,15 @@ impl Contents {
 }
 
 impl File {
+    fn forget_the_cache(&mut self) {
+        if mem::take(&mut self.doubtful) {
+            self.current.clone_from(&self.durable);
+            for change in &self.pending {
+                change.apply(&mut self.current);
+            }
+        }
+    }
+
     /// Of what was not fsynced nothing stays, or some of it, torn.
     fn lose(&mut self, rng: &mut ChaCha20Rng) {
         let pending = mem::take(&mut self.pending);
@@ -139,6 +174,7 @@ impl File {
             }
         }
         self.current = self.durable.clone();
+        self.doubtful = false;
     }
 }
 

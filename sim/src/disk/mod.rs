@@ -5,19 +5,23 @@
 
 mod content;
 mod names;
+mod trouble;
 
 use std::{
     io,
     path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use p2p::store::disk::{Disk, DiskFile, FileStamp, OpenMode, Stat};
 use rand_chacha::ChaCha20Rng;
 
+pub(crate) use self::trouble::{Operation, Trouble};
 use self::{
     content::Contents,
     names::{Entry, Names},
+    trouble::Troubles,
 };
 
 /// How a host's life ends.
@@ -39,6 +43,7 @@ struct State {
     names: Names,
     contents: Contents,
     capacity_bytes: u64,
+    troubles: Troubles,
     /// Grows with every crash: files opened before it are dead.
     life: u64,
     next_handle: u64,
@@ -48,8 +53,16 @@ struct State {
 impl SimDisk {
     /// An empty disk; `rng` decides what a power failure keeps.
     pub(crate) fn new(capacity_bytes: u64, rng: ChaCha20Rng) -> Self {
-        let (names, contents) = (Names::new(), Contents::default());
-        Self { state: Arc::new(Mutex::new(State { names, contents, capacity_bytes, life: 0, next_handle: 0, rng })) }
+        let state = State {
+            names: Names::new(),
+            contents: Contents::default(),
+            capacity_bytes,
+            troubles: Troubles::default(),
+            life: 0,
+            next_handle: 0,
+            rng,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Ends the life of every open file. Call it before the host's tasks are dropped, or their last words reach the disk.
@@ -57,6 +70,7 @@ impl SimDisk {
         let state = &mut *self.lock();
         state.life += 1;
         state.contents.unlock_all();
+        state.contents.forget_the_cache();
         if how == Crash::Power {
             state.names.lose(&mut state.rng);
             state.contents.lose(&mut state.rng);
@@ -75,18 +89,41 @@ impl SimDisk {
         self.sync_dir(folder)
     }
 
-    /// All bytes of a file.
+    /// All bytes of a file, whatever trouble the disk has.
     pub(crate) fn contents(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = self.open(path, OpenMode::Read)?;
-        let mut bytes = vec![0; usize::try_from(file.stat()?.stamp.size).map_err(io::Error::other)?];
-        file.read_at(0, &mut bytes)?;
-        Ok(bytes)
+        let state = self.lock();
+        match state.names.entry(&plain(path)).ok_or(io::ErrorKind::NotFound)? {
+            Entry::File(inode) => Ok(state.contents.all(inode).to_vec()),
+            Entry::Folder => Err(io::ErrorKind::IsADirectory.into()),
+        }
     }
 
-    /// Changes the room there is.
-    #[cfg(test)]
-    pub(crate) fn set_capacity(&self, bytes: u64) {
-        self.lock().capacity_bytes = bytes;
+    /// Trouble begins, beside what there is.
+    pub(crate) fn befall(&self, trouble: Trouble) {
+        let state = &mut *self.lock();
+        let used = state.used_bytes();
+        state.troubles.befall(trouble, used);
+    }
+
+    /// All trouble ends.
+    pub(crate) fn mend(&self) {
+        self.lock().troubles.mend();
+    }
+
+    /// Whether it has trouble now.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.lock().troubles.are_there()
+    }
+
+    /// Whether anything failed because of trouble, ever.
+    pub(crate) fn was_in_trouble(&self) -> bool {
+        self.lock().troubles.were_felt()
+    }
+
+    /// How long the disk takes for what comes next: no time, unless it is slow.
+    pub(crate) fn delay(&self) -> Duration {
+        let state = &mut *self.lock();
+        state.troubles.delay(&mut state.rng)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -95,16 +132,26 @@ impl SimDisk {
 }
 
 impl State {
+    fn used_bytes(&self) -> u64 {
+        self.contents.used_bytes(&self.names.inodes())
+    }
+
     fn free_bytes(&self) -> u64 {
-        self.capacity_bytes.saturating_sub(self.contents.used_bytes(&self.names.inodes()))
+        self.troubles.capacity().unwrap_or(self.capacity_bytes).saturating_sub(self.used_bytes())
     }
 
     /// Fails when the disk cannot hold a file grown from `old` to `new` bytes.
-    fn make_room(&self, old: u64, new: u64) -> io::Result<()> {
-        if new.saturating_sub(old) > self.free_bytes() {
+    fn make_room(&mut self, old: u64, new: u64) -> io::Result<()> {
+        if new > old && new - old > self.free_bytes() {
+            self.troubles.found_full();
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
+    }
+
+    /// Fails when there is such trouble at `path` now.
+    fn attempt(&mut self, what: Operation, path: &Path) -> io::Result<()> {
+        self.troubles.attempt(what, path, &mut self.rng)
     }
 }
 
@@ -119,14 +166,15 @@ impl Disk for SimDisk {
             (None, OpenMode::Read | OpenMode::ReadWrite) => return Err(io::ErrorKind::NotFound.into()),
             (None, OpenMode::Create | OpenMode::CreateNew) => {
                 state.names.check_folder(path.parent().unwrap_or_else(|| Path::new("/")))?;
+                state.attempt(Operation::Write, &path)?;
                 let inode = state.contents.create();
-                state.names.change(vec![(path, Some(Entry::File(inode)))]);
+                state.names.change(vec![(path.clone(), Some(Entry::File(inode)))]);
                 inode
             }
         };
         state.next_handle += 1;
         let (life, handle) = (state.life, state.next_handle);
-        Ok(Arc::new(SimFile { disk: self.clone(), inode, life, handle, writable: mode != OpenMode::Read }))
+        Ok(Arc::new(SimFile { disk: self.clone(), path, inode, life, handle, writable: mode != OpenMode::Read }))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
@@ -148,14 +196,20 @@ impl Disk for SimDisk {
             match state.names.entry(folder) {
                 Some(Entry::Folder) => {}
                 Some(Entry::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
-                None => state.names.change(vec![(folder.into(), Some(Entry::Folder))]),
+                None => {
+                    state.attempt(Operation::Write, folder)?;
+                    state.names.change(vec![(folder.into(), Some(Entry::Folder))]);
+                }
             }
         }
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.lock().names.list(&plain(path))
+        let path = plain(path);
+        let state = &mut *self.lock();
+        state.attempt(Operation::Read, &path)?;
+        state.names.list(&path)
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -163,11 +217,14 @@ impl Disk for SimDisk {
         if state.names.entry(&plain(to)).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        state.attempt(Operation::Write, &plain(to))?;
         state.names.rename(plain(from), plain(to))
     }
 
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.lock().names.rename(plain(from), plain(to))
+        let state = &mut *self.lock();
+        state.attempt(Operation::Write, &plain(to))?;
+        state.names.rename(plain(from), plain(to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -176,6 +233,7 @@ impl Disk for SimDisk {
         match state.names.entry(&path).ok_or(io::ErrorKind::NotFound)? {
             Entry::Folder => Err(io::ErrorKind::IsADirectory.into()),
             Entry::File(_) => {
+                state.attempt(Operation::Write, &path)?;
                 state.names.change(vec![(path, None)]);
                 Ok(())
             }
@@ -183,7 +241,10 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.lock().names.sync(&plain(path))
+        let path = plain(path);
+        let state = &mut *self.lock();
+        state.attempt(Operation::Sync, &path)?;
+        state.names.sync(&path)
     }
 
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
@@ -213,6 +274,8 @@ fn plain(path: &Path) -> PathBuf {
 /// An open file; dead once the host has crashed.
 struct SimFile {
     disk: SimDisk,
+    /// Where it was when it was opened.
+    path: PathBuf,
     inode: u64,
     life: u64,
     handle: u64,
@@ -232,20 +295,29 @@ impl SimFile {
 
 impl DiskFile for SimFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.alive()?.contents.read(self.inode, offset, buffer)
+        let mut state = self.alive()?;
+        state.attempt(Operation::Read, &self.path)?;
+        state.contents.read(self.inode, offset, buffer)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.to_write()?;
-        let end = offset + bytes.len() as u64;
-        state.make_room(state.contents.size(self.inode), end)?;
+        let (size, end) = (state.contents.size(self.inode), offset + bytes.len() as u64);
+        state.make_room(size, end)?;
+        if let Err(error) = state.attempt(Operation::Write, &self.path) {
+            // Some of it is there.
+            state.contents.write(self.inode, offset, &bytes[..bytes.len() / 2]);
+            return Err(error);
+        }
         state.contents.write(self.inode, offset, bytes);
         Ok(())
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         let mut state = self.to_write()?;
-        state.make_room(state.contents.size(self.inode), size)?;
+        let current = state.contents.size(self.inode);
+        state.make_room(current, size)?;
+        state.attempt(Operation::Write, &self.path)?;
         state.contents.resize(self.inode, size);
         Ok(())
     }
@@ -256,7 +328,12 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.alive()?.contents.sync(self.inode);
+        let state = &mut *self.alive()?;
+        if let Err(error) = state.attempt(Operation::Sync, &self.path) {
+            state.contents.fail_to_sync(self.inode, &mut state.rng);
+            return Err(error);
+        }
+        state.contents.sync(self.inode);
         Ok(())
     }
 
@@ -377,12 +454,62 @@ mod tests {
     #[test]
     fn a_full_disk_says_so() {
         let disk = disk(1);
-        disk.set_capacity(10);
+        disk.befall(Trouble::Full { left: 10 });
         let file = disk.open(Path::new("/f"), OpenMode::Create).unwrap();
         file.write_at(0, &[1; 10]).unwrap();
         file.write_at(5, &[2; 5]).unwrap();
         assert_eq!(file.write_at(6, &[3; 5]).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(file.allocate(11).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(disk.free_bytes(Path::new("/")).unwrap(), 0);
+        disk.mend();
+        file.write_at(6, &[3; 5]).unwrap();
+    }
+
+    #[test]
+    fn errors_come_where_they_should_and_end() {
+        let disk = disk(1);
+        disk.put(Path::new("/data/a"), b"kept").unwrap();
+        let file = disk.open(Path::new("/data/a"), OpenMode::ReadWrite).unwrap();
+        for (what, work) in [
+            (Operation::Read, (|file| file.read_at(0, &mut [0; 4])) as fn(&dyn DiskFile) -> io::Result<()>),
+            (Operation::Write, |file| file.write_at(0, b"ke")),
+            (Operation::Sync, |file| file.sync()),
+        ] {
+            disk.befall(Trouble::Errors { what, one_in: 1, under: "/elsewhere" });
+            work(&*file).unwrap();
+            disk.befall(Trouble::Errors { what, one_in: 1, under: "/data" });
+            assert_eq!(work(&*file).unwrap_err().raw_os_error(), Some(5));
+            disk.mend();
+            work(&*file).unwrap();
+        }
+        assert!(disk.was_in_trouble());
+    }
+
+    #[test]
+    fn after_a_failed_fsync_another_one_helps_nothing() {
+        let mut lost = 0;
+        for seed in 0..40 {
+            let disk = disk(seed);
+            disk.put(Path::new("/f"), b"old").unwrap();
+            let file = disk.open(Path::new("/f"), OpenMode::ReadWrite).unwrap();
+            file.write_at(0, b"new").unwrap();
+            disk.befall(Trouble::Errors { what: Operation::Sync, one_in: 1, under: "/" });
+            file.sync().unwrap_err();
+            disk.mend();
+            file.sync().unwrap();
+            disk.crash(Crash::Power);
+            lost += u32::from(disk.contents(Path::new("/f")).unwrap() == b"old");
+        }
+        assert!((5..35).contains(&lost), "{lost}");
+    }
+
+    #[test]
+    fn a_slow_disk_takes_its_time() {
+        let disk = disk(1);
+        assert_eq!(disk.delay(), Duration::ZERO);
+        disk.befall(Trouble::Slow { most: Duration::from_millis(50) });
+        let delays: Vec<_> = (0..50).map(|_| disk.delay()).collect();
+        assert!(delays.iter().all(|delay| *delay <= Duration::from_millis(50)));
+        assert!(delays.iter().any(|delay| *delay > Duration::from_millis(25)));
     }
 }

@@ -35,6 +35,16 @@ impl Logs {
     pub(super) fn read(&mut self, seats: &[Seat]) -> Verdict {
         for seat in seats {
             let log = match &seat.running {
+                // What is not synced yet may never be: it counts as held, but nobody is held to it.
+                Some(_) if seat.disk.is_in_trouble() => {
+                    let (past, log) = read_disk(&seat.disk).map_err(|error| format!("{}: {error}", seat.name))?;
+                    let held = self.now.entry(seat.name).or_default();
+                    held.merge(&past.folded);
+                    for kept in log {
+                        held.insert(kept.change.dot);
+                    }
+                    continue;
+                }
                 Some(tracker) => tracker.log().map_err(|error| format!("{}: {error}", seat.name))?,
                 None => read_disk(&seat.disk).map_err(|error| format!("{}: {error}", seat.name))?,
             };

@@ -33,6 +33,7 @@ struct First {
 }
 
 pub(super) fn build(cluster: &mut Cluster) -> Script {
+    cluster.lay_even_links();
     let info = trackers(cluster, &[("tracker1", 0), ("tracker2", 3_600_000)]);
     let [alice, bob, carol, dave] = [("alice", 0), ("bob", -20_000), ("carol", 3_600_000), ("dave", 5_000)]
         .map(|(name, skew_ms)| peer(cluster, name, skew_ms, &info));

@@ -1,5 +1,6 @@
 //! Scenarios: who is there, what they do, what must be true in the end.
 
+mod disks;
 mod first;
 mod resume;
 mod seams;
@@ -55,6 +56,12 @@ pub(crate) const ALL: &[Scenario] = &[
         about: "a downloader dies over and over; no verified piece is fetched again",
         most_mib: 220,
         build: resume::build,
+    },
+    Scenario {
+        name: "disks",
+        about: "disks are full, fail and are slow; nothing acknowledged is lost, downloads go on",
+        most_mib: 150,
+        build: disks::build,
     },
     Scenario {
         name: "storm",

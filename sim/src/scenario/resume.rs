@@ -58,6 +58,7 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
 /// Alice shares the film with the others.
 async fn group_with_film(alice: &Peer, others: &[&Peer], film: &[u8]) -> Outcome {
     alice.joins_the_users().await?;
+    alice.sees_trackers_agree().await?;
     alice.does("create_group films").await?;
     for peer in others {
         peer.joins_the_users().await?;

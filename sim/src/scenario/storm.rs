@@ -1,5 +1,5 @@
-//! Three trackers in a storm: links break, hosts die and come back at the seed's whim while peers write. When the storm is
-//! over, every tracker knows every write that was acknowledged.
+//! One to five trackers in a storm: links break, clocks jump, disks fail, hosts die and come back at the seed's whim while
+//! peers write. When the storm is over, the trackers soon agree, and each knows every write that was acknowledged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,27 +11,28 @@ use tokio::time::sleep;
 
 use super::Script;
 use crate::{
-    cluster::{Cluster, Cut, Faults, Outcome},
-    disk::Crash,
+    cluster::{Cluster, Cut, Faults, Name, Outcome, peer_name, tracker_name},
+    disk::{Crash, Operation, Trouble},
     oracle::Oracle,
     role::{Peer, groups, peer, trackers},
     steps::Steps,
 };
 
-const TRACKERS: [&str; 3] = ["tracker1", "tracker2", "tracker3"];
-const PEERS: [&str; 3] = ["alice", "bob", "carol"];
 /// Things that happen.
 const EVENTS: u32 = 60;
-
+/// How far a clock is off, or jumps, at most.
+const HOUR_MS: u64 = 3_600_000;
 struct Storm {
     faults: Faults,
     oracle: Oracle,
     steps: Steps,
     rng: ChaCha20Rng,
+    trackers: Vec<Name>,
     peers: Vec<Peer>,
-    /// Pairs that are cut off from each other.
-    cuts: BTreeSet<(&'static str, &'static str)>,
-    down: BTreeSet<&'static str>,
+    /// Pairs that are cut off from each other, or nearly.
+    cuts: BTreeSet<(Name, Name)>,
+    /// Trackers that are down, or may be for what ails their disks.
+    down: BTreeSet<Name>,
     /// Groups whose creation was acknowledged.
     created: BTreeSet<String>,
     /// Groups of which nobody knows.
@@ -39,13 +40,17 @@ struct Storm {
 }
 
 pub(super) fn build(cluster: &mut Cluster) -> Script {
-    let info = trackers(cluster, &[(TRACKERS[0], 0), (TRACKERS[1], -60_000), (TRACKERS[2], 60_000)]);
-    let peers = PEERS.iter().map(|name| peer(cluster, name, 0, &info)).collect();
+    let mut rng = cluster.rng();
+    let names: Vec<Name> = (0..=below(&mut rng, 5)).map(tracker_name).collect();
+    let machines: Vec<_> = names.iter().map(|name| (*name, time_off(&mut rng))).collect();
+    let info = trackers(cluster, &machines);
+    let peers = (0..below(&mut rng, 3) + 2).map(|i| peer(cluster, peer_name(i), time_off(&mut rng), &info)).collect();
     let mut storm = Storm {
         faults: cluster.faults(),
         oracle: Oracle::new(cluster),
         steps: cluster.steps(),
-        rng: cluster.rng(),
+        rng,
+        trackers: names,
         peers,
         cuts: BTreeSet::new(),
         down: BTreeSet::new(),
@@ -60,33 +65,51 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
             storm.event(number).await?;
         }
         storm.calm().await?;
+        for peer in &storm.peers {
+            // Linked again.
+            peer.sees("list_groups", |_| true).await?;
+        }
         storm.oracle.sees_online(&storm.peers.iter().collect::<Vec<_>>()).await?;
         storm.every_tracker_knows_everything().await
     })
 }
 
+/// A number below `count`.
+fn below(rng: &mut ChaCha20Rng, count: usize) -> usize {
+    let count = u64::try_from(count).expect("a small number");
+    usize::try_from(rng.next_u64() % count).expect("a smaller number")
+}
+
+/// Most clocks are right, or nearly; some are off by up to an hour.
+fn time_off(rng: &mut ChaCha20Rng) -> i64 {
+    let most = [0, 2_000, 90_000, HOUR_MS][below(rng, 4)];
+    let off = rng.next_u64() % (2 * most + 1);
+    i64::try_from(off).expect("an hour") - i64::try_from(most).expect("an hour")
+}
+
 impl Storm {
     async fn event(&mut self, number: u32) -> Outcome {
-        match self.pick(10) {
-            0 => self.cut().await,
-            1 => self.heal().await,
-            2 => return self.crash().await,
-            3 => self.restart().await,
-            4 => sleep(Duration::from_millis(self.rng.next_u64() % 3000)).await,
+        match self.pick(16) {
+            0 | 1 => self.cut().await,
+            2 | 3 => self.heal().await,
+            4 | 5 => return self.crash().await,
+            6 => self.ail().await,
+            7 | 8 => self.restart().await,
+            9 => self.jump().await,
+            10 => sleep(Duration::from_millis(self.rng.next_u64() % 3000)).await,
             _ => return self.write(number).await,
         }
         Ok(())
     }
 
     fn pick(&mut self, count: usize) -> usize {
-        let count = u64::try_from(count).expect("a small number");
-        usize::try_from(self.rng.next_u64() % count).expect("a smaller number")
+        below(&mut self.rng, count)
     }
 
     async fn write(&mut self, number: u32) -> Outcome {
         let who = self.pick(self.peers.len());
         let name = format!("g{number}");
-        if !self.steps.take(format_args!("{}: create_group {name}", PEERS[who])) {
+        if !self.steps.take(format_args!("{}: create_group {name}", self.peers[who].name())) {
             return Ok(());
         }
         match self.peers[who].tries(&format!("create_group {name}")).await? {
@@ -100,12 +123,29 @@ impl Storm {
         Ok(())
     }
 
+    fn peer_names(&self) -> impl Iterator<Item = Name> {
+        self.peers.iter().map(Peer::name)
+    }
+
     async fn cut(&mut self) {
-        let one = TRACKERS[self.pick(TRACKERS.len())];
-        let others: Vec<_> = TRACKERS.into_iter().chain(PEERS).filter(|other| *other != one).collect();
+        let one = below(&mut self.rng, self.trackers.len());
+        let one = self.trackers[one];
+        let others: Vec<_> = self.trackers.iter().copied().chain(self.peer_names()).filter(|it| *it != one).collect();
         let two = others[self.pick(others.len())];
-        let cut = if self.pick(2) == 0 { Cut::Lost } else { Cut::Late };
-        self.faults.cut(one, two, cut).await;
+        match self.pick(6) {
+            0 => self.faults.cut(one, two, Cut::Lost).await,
+            1 => self.faults.cut(one, two, Cut::Late).await,
+            2 => self.faults.cut(one, two, Cut::OneWay).await,
+            3 => self.faults.cut(two, one, Cut::OneWay).await,
+            4 => {
+                let per_mille = 1 + self.pick(100);
+                self.faults.lose(one, two, u32::try_from(per_mille).expect("a small number")).await;
+            }
+            _ => {
+                let most = Duration::from_millis(50 + self.rng.next_u64() % 1000);
+                return self.faults.delay(one, two, most).await;
+            }
+        }
         self.cuts.insert((one, two));
     }
 
@@ -115,23 +155,66 @@ impl Storm {
         }
     }
 
-    /// One tracker at least stays up.
+    /// One tracker at least stays up, or is up again soon.
     async fn crash(&mut self) -> Outcome {
-        let up: Vec<_> = TRACKERS.into_iter().filter(|name| !self.down.contains(name)).collect();
-        if up.len() > 1 {
-            let name = up[self.pick(up.len())];
-            let how = if self.pick(2) == 0 { Crash::Power } else { Crash::Process };
-            self.oracle.crash(name, how).await?;
-            self.oracle.look()?;
-            self.down.insert(name);
+        let name = self.victim();
+        match self.pick(4) {
+            0 => self.faults.stop(name).await,
+            1 => self.oracle.crash(name, Crash::Process).await?,
+            _ => self.oracle.crash(name, Crash::Power).await?,
         }
+        self.oracle.look()?;
+        self.leave_down(name).await;
         Ok(())
+    }
+
+    /// A disk that fails, which its tracker may or may not survive.
+    async fn ail(&mut self) {
+        let name = self.victim();
+        let one_in = [1, 3, 20][self.pick(3)];
+        let trouble = match self.pick(6) {
+            0 => Trouble::Errors { what: Operation::Read, one_in, under: "/" },
+            1 => Trouble::Errors { what: Operation::Write, one_in, under: "/" },
+            2 => Trouble::Errors { what: Operation::Sync, one_in, under: "/" },
+            3 => Trouble::Full { left: self.rng.next_u64() % 20_000 },
+            _ => Trouble::Slow { most: Duration::from_millis(1 + self.rng.next_u64() % 300) },
+        };
+        self.faults.disk(name, trouble).await;
+        self.leave_down(name).await;
+    }
+
+    fn victim(&mut self) -> Name {
+        let up: Vec<_> = self.trackers.iter().copied().filter(|name| !self.down.contains(name)).collect();
+        up[self.pick(up.len())]
+    }
+
+    async fn leave_down(&mut self, name: Name) {
+        self.down.insert(name);
+        if self.down.len() == self.trackers.len() {
+            sleep(Duration::from_millis(self.rng.next_u64() % 5000)).await;
+            self.down.remove(name);
+            self.bring_back(name).await;
+        }
     }
 
     async fn restart(&mut self) {
         if let Some(name) = self.down.pop_first() {
-            self.faults.restart(name).await;
+            self.bring_back(name).await;
         }
+    }
+
+    /// A tracker whose disk failed begins anew, whether or not it noticed.
+    async fn bring_back(&self, name: Name) {
+        self.faults.mend_disk(name).await;
+        self.faults.stop(name).await;
+        self.faults.restart(name).await;
+    }
+
+    async fn jump(&mut self) {
+        let everybody: Vec<_> = self.trackers.iter().copied().chain(self.peer_names()).collect();
+        let name = everybody[self.pick(everybody.len())];
+        let by_ms = time_off(&mut self.rng);
+        self.faults.jump_clock(name, by_ms).await;
     }
 
     async fn calm(&mut self) -> Outcome {
@@ -143,16 +226,16 @@ impl Storm {
         }
         self.oracle.at_rest().await?;
         tracing::info!(created = self.created.len(), unknown = ?self.unknown, "calm");
-        if self.created.is_empty() { Err("nothing was acknowledged in the whole storm".into()) } else { Ok(()) }
+        Ok(())
     }
 
     /// Asks each tracker alone.
     async fn every_tracker_knows_everything(&self) -> Outcome {
         let peer = &self.peers[0];
-        for tracker in TRACKERS {
-            let others = || TRACKERS.into_iter().filter(move |other| *other != tracker);
+        for tracker in &self.trackers {
+            let others = || self.trackers.iter().filter(move |other| *other != tracker);
             for other in others() {
-                self.faults.partition(PEERS[0], other).await;
+                self.faults.partition(peer.name(), other).await;
             }
             peer.sees("list_groups", |reply| {
                 let known = groups(reply);
@@ -160,7 +243,7 @@ impl Storm {
             })
             .await?;
             for other in others() {
-                self.faults.heal(PEERS[0], other).await;
+                self.faults.heal(peer.name(), other).await;
             }
         }
         Ok(())
