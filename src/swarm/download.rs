@@ -162,7 +162,7 @@ impl Download {
             Event::PeerJoined { peer, bitfield } => self.joined(now, peer, bitfield),
             Event::PeerLeft { peer } => self.left(peer, out),
             Event::Have { peer, pieces } => self.gained(peer, &pieces),
-            Event::Choked { peer } => self.choked(peer, out),
+            Event::Choked { peer } => self.choked(now, peer, out),
             Event::Unchoked { peer } => self.unchoked(peer),
             Event::Received { peer, block } => self.received(now, peer, block, out),
             Event::Rejected { peer, block } => self.rejected(now, peer, block, out),
@@ -211,9 +211,13 @@ impl Download {
         Scope::One(peer)
     }
 
-    fn choked(&mut self, peer: PeerId, out: &mut Vec<Action>) -> Scope {
+    fn choked(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) -> Scope {
         let Some(remote) = self.remotes.get_mut(&peer) else { return Scope::Nobody };
         remote.choked = true;
+        if !remote.outstanding().is_empty() {
+            // Who lets requests fall is not asked again at once, or it could take every piece away from those who would send it.
+            remote.rest(now);
+        }
         self.release(peer, out);
         Scope::All
     }
@@ -297,6 +301,7 @@ impl Download {
         if let (1, Some(liar)) = (authors.len(), authors.first()) {
             self.ban(*liar, out);
         } else {
+            tracing::trace!(target: "coverage", reached = "peer: on parole");
             let suspects = self.remotes.iter_mut().filter(|(peer, _)| authors.contains(peer));
             suspects.for_each(|(_, remote)| remote.suspect());
         }
@@ -354,6 +359,7 @@ impl Download {
         if Mutant::NeverSnub.is_on() {
             return;
         }
+        tracing::trace!(target: "coverage", reached = "peer: snubbed");
         self.clear_reserved(peer, out);
         self.mark(peer, true);
     }

@@ -119,7 +119,8 @@ pub(super) fn rescue(
     let slowest = others
         .filter_map(|(other, remote)| {
             let (index, block) = last_needed(pieces, remote, helper)?;
-            let eta_s = if is_suspect(helper) { remote.silent_s(now) } else { remote.eta_s(now, index, default_gap_s) };
+            let only_silent = takes_only_from_silent(pieces, helper, block);
+            let eta_s = if only_silent { remote.silent_s(now) } else { remote.eta_s(now, index, default_gap_s) };
             Some((eta_s, *other, block))
         })
         .max_by(|left, right| left.0.total_cmp(&right.0))?;
@@ -130,6 +131,12 @@ fn is_suspect(helper: &Remote) -> bool {
     helper.parole || helper.snubbed
 }
 
+/// Those under suspicion take from each other only what has gone silent, or they would do so forever. So does who never sent
+/// anything, where it would cost what another has sent of a whole piece: a promise is worth less than bytes.
+fn takes_only_from_silent(pieces: &Pieces, helper: &Remote, block: Block) -> bool {
+    is_suspect(helper) || (helper.gap_s().is_none() && pieces.reserved_for(block.piece).is_some())
+}
+
 /// Whether a piece waits for others to send the rest, and nobody does: one on parole can only send it anew.
 fn is_left_over(pieces: &Pieces, piece: PieceIndex, helper: &Remote) -> bool {
     helper.bitfield.has(piece) && pieces.is_unasked(piece)
@@ -137,8 +144,8 @@ fn is_left_over(pieces: &Pieces, piece: PieceIndex, helper: &Remote) -> bool {
 
 fn judge(pieces: &Pieces, helper: &Remote, (eta_s, from, block): (f64, PeerId, Block), own_s: f64) -> Rescue {
     let end_game = pieces.all_asked() && helper.outstanding().is_empty();
-    // Those under suspicion take from each other only what has gone silent, or they would do so forever.
-    let far_slower = eta_s > if is_suspect(helper) { SILENCE_S } else { 2.0 * own_s + STEAL_MARGIN_S };
+    let only_silent = takes_only_from_silent(pieces, helper, block);
+    let far_slower = eta_s > if only_silent { SILENCE_S } else { 2.0 * own_s + STEAL_MARGIN_S };
     if helper.parole || pieces.reserved_for(block.piece).is_some() {
         return if far_slower { Rescue::TakeOver { piece: block.piece } } else { Rescue::Later };
     }

@@ -271,3 +271,86 @@ fn buffers_held_by_silent_peers_make_way_for_one_that_was_snubbed_too() {
     }
     assert!(now > begin + Duration::from_secs(20), "the others had their time");
 }
+
+/// A download of one piece whose only honest peer is on parole, slow, and shares it with who makes promises. How long it takes.
+fn among_promisers(seed: u64, mut disturb: impl FnMut(&mut Bench)) -> Duration {
+    let size = u64::from(PIECE_SIZE);
+    let mut bench = Bench::new(size, seed);
+    let liar = PeerId(9);
+    for peer in [HONEST, liar] {
+        bench.step(Event::PeerJoined { peer, bitfield: Bitfield::full(1) });
+    }
+    let lie = bench.asked.iter().find(|(peer, _)| *peer == liar).map(|(_, block)| *block);
+    let first = blocks(PieceIndex(0), PIECE_SIZE).next().unwrap();
+    if let Some(block) = lie {
+        bench.receive(liar, block, false);
+    } else {
+        // Everything was asked of the honest peer: the liar gets a part once that one is found silent.
+        bench.now += Duration::from_secs(10);
+        bench.step(Event::Timer);
+        assert!(bench.asked.contains(&(liar, first)) || bench.asked.iter().any(|(peer, _)| *peer == liar));
+        let block = bench.asked.iter().find(|(peer, _)| *peer == liar).unwrap().1;
+        bench.receive(liar, block, false);
+    }
+    while bench.to_verify.is_empty() {
+        let block = bench.asked.iter().find(|(peer, _)| *peer == HONEST).expect("the rest is asked of it").1;
+        bench.receive(HONEST, block, true);
+    }
+    bench.verify(PieceIndex(0));
+    bench.step(Event::PeerLeft { peer: liar });
+    let begun = bench.now;
+    let mut next_answer = begun + Duration::from_secs(1);
+    while !bench.download.is_finished() {
+        bench.now += Duration::from_millis(50);
+        assert!(bench.now < begun + Duration::from_mins(5), "the download goes on");
+        if bench.download.deadline().is_some_and(|deadline| deadline <= bench.now) {
+            bench.step(Event::Timer);
+        }
+        if bench.now >= next_answer {
+            next_answer = bench.now + Duration::from_secs(1);
+            if let Some(block) = bench.asked.iter().find(|(peer, _)| *peer == HONEST).map(|(_, block)| *block) {
+                bench.receive(HONEST, block, true);
+            }
+        }
+        if let Some(piece) = bench.to_verify.first().copied() {
+            bench.verify(piece);
+        }
+        disturb(&mut bench);
+    }
+    bench.now - begun
+}
+
+#[test]
+fn a_slow_suspect_keeps_its_piece_while_another_chokes_and_unchokes() {
+    let flapper = PeerId(5);
+    for seed in 0..8 {
+        let mut is_there = false;
+        let took = among_promisers(seed, |bench| {
+            if !std::mem::replace(&mut is_there, true) {
+                bench.step(Event::PeerJoined { peer: flapper, bitfield: Bitfield::full(1) });
+            }
+            if bench.asked.iter().any(|(peer, _)| *peer == flapper) {
+                bench.step(Event::Choked { peer: flapper });
+                bench.step(Event::Unchoked { peer: flapper });
+            }
+        });
+        assert!(took < Duration::from_secs(30), "{took:?}");
+    }
+}
+
+#[test]
+fn a_slow_suspect_keeps_its_piece_while_others_come_and_go() {
+    for seed in 0..8 {
+        let (mut guest, mut joined) = (PeerId(20), false);
+        let took = among_promisers(seed, |bench| {
+            if !std::mem::replace(&mut joined, true) {
+                bench.step(Event::PeerJoined { peer: guest, bitfield: Bitfield::full(1) });
+            }
+            if bench.asked.iter().any(|(peer, _)| *peer == guest) {
+                bench.step(Event::PeerLeft { peer: guest });
+                (guest, joined) = (PeerId(guest.0 + 1), false);
+            }
+        });
+        assert!(took < Duration::from_secs(30), "{took:?}");
+    }
+}
