@@ -123,6 +123,11 @@ impl Download {
         self.pieces.wants(block) && self.remotes.get(&peer).is_some_and(|remote| self.accepts(peer, remote, block))
     }
 
+    /// Whether `peer`, connected or not, has sent a part of a piece that is not verified yet.
+    pub fn is_author(&self, peer: PeerId) -> bool {
+        self.pieces.is_author(peer)
+    }
+
     /// The pieces that are there.
     pub fn have(&self) -> &Bitfield {
         self.pieces.have()

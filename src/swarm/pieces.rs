@@ -225,6 +225,11 @@ impl Pieces {
         open.map_or_else(BTreeSet::new, |open| open.slots.iter().filter_map(|slot| slot.author).collect())
     }
 
+    /// Whether a piece that is not verified yet has a block of this peer's.
+    pub(super) fn is_author(&self, peer: PeerId) -> bool {
+        self.open.values().flat_map(|open| &open.slots).any(|slot| slot.author == Some(peer))
+    }
+
     /// Drops an open or full piece; returns the asks that have become pointless, and whether there were bytes.
     pub(super) fn discard(&mut self, piece: PieceIndex) -> (Vec<(PeerId, Block)>, bool) {
         let Some(open) = self.open.remove(&piece) else { return (Vec::new(), false) };

@@ -3,7 +3,7 @@
 //! A download that goes on has a *run*: an open partial file and a machine. It ends with a pause, a failure, the file's
 //! completion or a logout; what a job of an earlier run reports is without effect.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use bytes::Bytes;
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng as _};
@@ -19,7 +19,14 @@ use super::{
     transfer::{Active, Transfer, bytes_of},
 };
 use crate::{
-    protocol::{bitfield::Bitfield, client::Serving, error::Failure, ids::FileId, manifest::Manifest, piece::Block},
+    protocol::{
+        bitfield::Bitfield,
+        client::Serving,
+        error::Failure,
+        ids::{DeviceKey, FileId},
+        manifest::Manifest,
+        piece::Block,
+    },
     roles::client::command::Event,
     store::{
         client::downloads::{self, Progress},
@@ -66,6 +73,7 @@ impl Hub {
             saving: false,
             placing: false,
             announced: None,
+            sources: BTreeMap::new(),
         });
         transfer.began = self.now;
         transfer.find_after = FIND_SOON;
@@ -210,12 +218,30 @@ impl Hub {
     /// A peer alone sent a bad piece: it is not asked for this file again.
     fn ban(&mut self, file: FileId, peer: PeerId) {
         self.requests.withdraw(peer, file, |_| true);
-        let device = self.peers.links.get(&peer).map(|peer| peer.device);
-        if let (Some(device), Some(transfer)) = (device, self.transfers.get_mut(&file)) {
-            tracing::warn!(?device, ?file, "a peer sent a bad piece and is not asked again");
-            transfer.banned.insert(device);
-            transfer.find_at = Some(self.now);
+        let Some(transfer) = self.transfers.get_mut(&file) else { return };
+        let device = transfer.active.as_ref().and_then(|active| active.sources.get(&peer)).copied();
+        let Some(device) = device else { return };
+        tracing::warn!(?device, ?file, "a peer sent a bad piece and is not asked again");
+        tracing::trace!(target: "coverage", reached = "peer: banned after corrupt piece");
+        transfer.banned.insert(device);
+        transfer.find_at = Some(self.now);
+        if !self.peers.links.contains_key(&peer) {
+            tracing::trace!(target: "coverage", reached = "peer: banned after it hung up");
         }
+        // It may have hung up and be back on another link.
+        if let Some(current) = self.peers.by_device.get(&device).copied().filter(|current| *current != peer) {
+            self.requests.withdraw(current, file, |_| true);
+            self.feed(file, Happening::PeerLeft { peer: current });
+        }
+    }
+
+    /// Remembers whose link a peer's is, until every piece it had a part in is judged: it may have hung up by then.
+    pub(super) fn note_source(&mut self, file: FileId, peer: PeerId, device: DeviceKey) {
+        let links = &self.peers.links;
+        let Some(active) = self.transfers.get_mut(&file).and_then(|it| it.active.as_mut()) else { return };
+        let Active { sources, machine, .. } = active;
+        sources.retain(|peer, _| links.contains_key(peer) || machine.is_author(*peer));
+        sources.insert(peer, device);
     }
 
     /// Ends the run; it goes on with `resume_download`.

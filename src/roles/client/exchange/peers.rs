@@ -374,6 +374,7 @@ impl Hub {
         joined.pieces = Some(pieces.clone());
         let device = peer.device;
         if self.transfers.get(&file).is_some_and(|transfer| !transfer.banned.contains(&device)) {
+            self.note_source(file, id, device);
             self.feed(file, download::Event::PeerJoined { peer: id, bitfield: pieces });
         }
     }

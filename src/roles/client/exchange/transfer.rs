@@ -23,7 +23,7 @@ use crate::{
         client::downloads::{DownloadRecord, Progress},
         content::Partial,
     },
-    swarm::download::Download,
+    swarm::{PeerId, download::Download},
 };
 
 /// A download, going on or not.
@@ -62,6 +62,8 @@ pub(super) struct Active {
     pub(super) saving: bool,
     pub(super) placing: bool,
     pub(super) announced: Option<u8>,
+    /// Whose links those were that it came from.
+    pub(super) sources: BTreeMap<PeerId, DeviceKey>,
 }
 
 impl Transfer {

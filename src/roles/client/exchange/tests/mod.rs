@@ -104,6 +104,17 @@ async fn with_liars_only_the_download_fails_for_integrity() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_liar_that_hangs_up_before_it_is_found_out_is_banned_all_the_same() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    let file = ann.upload(&town.write("file", 3 * PIECE)).await;
+    ann.exchange.logged_out().await;
+    seed_badly(&town, "eve", file, Vice::LiesAndHangsUp).await;
+    bob.download("file").await;
+    assert_eq!(bob.wait().await.unwrap_err().code, ErrorCode::Integrity);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stalled_peer_holds_nobody_up() {
     let town = Town::start().await;
     let (ann, bob) = (town.client("ann").await, town.client("bob").await);

@@ -12,7 +12,7 @@ use crate::{
         frame::{MESSAGE, read_message},
         ids::{DeviceKey, FileId},
         peer::{PeerMessage, VERSION},
-        piece::Block,
+        piece::{Block, PIECE_SIZE},
         ticket::Signed,
     },
     transport::{
@@ -27,6 +27,8 @@ use crate::{
 pub(super) enum Vice {
     /// Sends bytes that are not the file's.
     Lies,
+    /// The same, and hangs up at once.
+    LiesAndHangsUp,
     /// Never answers.
     Stalls,
 }
@@ -61,14 +63,15 @@ async fn serve_badly(link: Link, file: FileId, ticket: Signed, pieces: Bitfield,
                 let (ticket, pieces) = (ticket.clone(), Some(pieces.clone()));
                 writer.queue(&PeerMessage::Join { group: GROUP, file, ticket, pieces });
             }
-            PeerMessage::Request { blocks, .. } if vice == Vice::Lies => {
+            PeerMessage::Request { blocks, .. } if vice != Vice::Stalls => {
                 for block in blocks {
                     writer.queue_block(&file, block, Bytes::from(vec![7; block.length as usize]));
                 }
             }
             _ => {}
         }
-        if writer.flush().await.is_err() {
+        let has_lied = writer.queued_bytes() > PIECE_SIZE as usize;
+        if writer.flush().await.is_err() || (has_lied && vice == Vice::LiesAndHangsUp) {
             return;
         }
     }
