@@ -16,7 +16,6 @@ use super::{
 use crate::{
     protocol::{
         ids::FileId,
-        limits::MAX_REQUESTED_BLOCKS,
         peer::PeerMessage,
         piece::{Block, PieceIndex, is_valid_block, piece_length},
     },
@@ -114,8 +113,8 @@ impl Hub {
         let is_served = peer.and_then(|peer| peer.files.get(&file)).is_some_and(super::peers::Joined::is_served);
         let Some(size) = self.local_size(file).filter(|_| is_served) else { return blocks.to_vec() };
         let now = self.now;
-        let mut refused = blocks.get(MAX_REQUESTED_BLOCKS..).unwrap_or_default().to_vec();
-        for block in blocks.iter().take(MAX_REQUESTED_BLOCKS) {
+        let mut refused = Vec::new();
+        for block in blocks {
             let is_there = is_valid_block(size, *block) && self.has_piece(file, block.piece);
             if !is_there || !self.server.uploader.request(now, id, file, *block) {
                 refused.push(*block);

@@ -23,7 +23,7 @@ use crate::{
         bitfield::Bitfield,
         error::{ErrorCode, Failure},
         ids::{DeviceKey, FileId, GroupId},
-        limits::{MAX_HAVE, MAX_LINK_FILES},
+        limits::{MAX_HAVE, MAX_LINK_FILES, MAX_REQUESTED_BLOCKS},
         peer::{PeerMessage, VERSION},
         piece::{Block, PieceIndex, piece_count},
         ticket::{Signed, Ticket},
@@ -119,6 +119,17 @@ impl Joined {
     }
 }
 
+/// Whether a message about blocks names more than may be asked for: what is refused is named again, and waits in memory
+/// while the other side does not read.
+fn names_too_many(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Request { blocks, .. }
+        | PeerMessage::Cancel { blocks, .. }
+        | PeerMessage::Reject { blocks, .. } => blocks.len() > MAX_REQUESTED_BLOCKS,
+        _ => false,
+    }
+}
+
 impl Hub {
     /// A link stands, dialled or accepted. Of two links to one device the one dialled by the smaller key stays.
     pub(super) fn linked(&mut self, link: Link, dialled: bool) {
@@ -193,6 +204,7 @@ impl Hub {
     /// Gives up a link whose other end breaks the rules.
     fn expel(&mut self, id: PeerId, reason: &str) {
         tracing::warn!(peer = id.0, reason, "a peer broke the protocol");
+        tracing::trace!(target: "coverage", reached = "peer: expelled");
         self.unlinked(id);
     }
 
@@ -214,6 +226,9 @@ impl Hub {
 
     fn message(&mut self, id: PeerId, message: PeerMessage) {
         use download::Event;
+        if names_too_many(&message) {
+            return self.expel(id, "it names too many blocks at once");
+        }
         match message {
             PeerMessage::Hello { .. } | PeerMessage::Ping => {}
             PeerMessage::Join { group, file, ticket, pieces } => self.they_join(id, group, file, ticket, pieces),

@@ -14,6 +14,7 @@ use crate::{
     protocol::{
         device::DeviceSecret,
         error::ErrorCode,
+        limits::MAX_REQUESTED_BLOCKS,
         peer::PeerMessage,
         piece::{Block, PieceIndex},
     },
@@ -112,6 +113,26 @@ async fn a_liar_that_hangs_up_before_it_is_found_out_is_banned_all_the_same() {
     seed_badly(&town, "eve", file, Vice::LiesAndHangsUp).await;
     bob.download("file").await;
     assert_eq!(bob.wait().await.unwrap_err().code, ErrorCode::Integrity);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_thousands_of_blocks_at_once_loses_the_link() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    let file = ann.upload(&town.write("file", PIECE)).await;
+    sleep(Duration::from_secs(1)).await;
+    let address = peers(&bob, "file").await[0].address.clone();
+    let (mut reader, mut writer) = linger(&town, &DeviceSecret::from_seed([66; 32]), &address).await;
+    let block = Block { piece: PieceIndex(0), offset: 0, length: 1024 };
+    let mut request = async |count| writer.send(&PeerMessage::Request { file, blocks: vec![block; count] }).await;
+    request(MAX_REQUESTED_BLOCKS).await.unwrap();
+    let mut heard = async || reader.message::<PeerMessage>().await;
+    assert!(matches!(heard().await, Ok(Some(PeerMessage::Hello { .. }))));
+    assert!(
+        matches!(heard().await, Ok(Some(PeerMessage::Reject { blocks, .. })) if blocks.len() == MAX_REQUESTED_BLOCKS)
+    );
+    request(MAX_REQUESTED_BLOCKS + 1).await.unwrap();
+    assert!(!matches!(heard().await, Ok(Some(_))), "the link has ended");
 }
 
 #[tokio::test(start_paused = true)]
