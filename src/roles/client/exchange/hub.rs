@@ -59,8 +59,8 @@ pub(super) enum Input {
     Read { file: FileId, piece: PieceIndex, result: ReadPiece },
     /// Our own ticket for a group is there, or why not.
     Ticket { group: GroupId, result: Result<Signed, Failure> },
-    /// Memberships of a group that peers showed tickets for and that have ended.
-    Ended { group: GroupId, memberships: Vec<MembershipId> },
+    /// Memberships of a group that peers showed tickets for, and those of them that have ended.
+    Checked { group: GroupId, asked: Vec<MembershipId>, ended: Vec<MembershipId> },
     /// Who serves a file.
     Swarm { file: FileId, result: Result<Vec<SwarmPeer>, Failure> },
     /// A download's partial file is open, or why not.
@@ -174,7 +174,7 @@ impl Hub {
             Input::Sent { peer, blocks } => self.sent(peer, &blocks),
             Input::Read { file, piece, result } => self.piece_read(file, piece, result),
             Input::Ticket { group, result } => self.own_ticket(group, result),
-            Input::Ended { group, memberships } => self.memberships_ended(group, memberships),
+            Input::Checked { group, asked, ended } => self.members_checked(group, &asked, ended),
             Input::Swarm { file, result } => self.swarm(file, result),
             Input::Opened { run, result } => self.opened(run, result),
             Input::Hashed { run, hashed } => self.hashed(run, hashed),

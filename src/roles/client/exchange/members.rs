@@ -1,10 +1,13 @@
 //! Who is a member: tickets checked when they are shown, by their time ever after, and with the tracker in use.
 //!
-//! A ticket proves a membership of up to ten minutes ago. So each one shown is also checked with the tracker, and all of them
-//! again at every tracker this client moves to: an end that happened while no tracker was in touch is found then.
+//! A ticket proves a membership of up to ten minutes ago. So each one shown is also checked with the tracker in use before
+//! anything is served by it, and all of them again at every tracker this client moves to: an end that happened while no
+//! tracker was in touch is found then. Where none is in touch the ticket must do.
 //! What has ended is remembered by the membership's identity, which no clock and no name can blur.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{
     hub::{Hub, Input},
@@ -22,6 +25,9 @@ use crate::{
     },
     swarm::PeerId,
 };
+
+/// How long a tracker in use may take to answer before it counts as out of touch.
+const CHECK_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is known of the memberships that peers showed tickets for.
 #[derive(Default)]
@@ -50,8 +56,10 @@ impl Hub {
             // Shown again and again it must not cost the tracker a question each time.
             return;
         }
+        let before = peer.shown.get(&group).filter(|shown| shown.ticket.membership == ticket.membership);
+        let checked = before.is_some_and(|shown| shown.checked) || !self.seams.tracker.is_linked();
         self.standing.unchecked.insert((group, ticket.membership));
-        peer.shown.insert(group, Shown { signed, ticket });
+        peer.shown.insert(group, Shown { signed, ticket, checked });
     }
 
     /// Another tracker is in use, or notices were missed: every ticket shown is checked anew.
@@ -77,15 +85,44 @@ impl Hub {
     fn ask_ended(&self, group: GroupId, memberships: Vec<MembershipId>) {
         let seams = Arc::clone(&self.seams);
         self.seams.env.spawn(async move {
-            match seams.tracker.request(Request::CheckMembers { group, memberships }).await.map(|it| it.answer) {
-                Ok(Answer::Ended(memberships)) if !memberships.is_empty() => {
-                    seams.report(Input::Ended { group, memberships }).await;
-                }
-                Ok(_) => {}
+            let asked = memberships.clone();
+            let mut answer = pin!(seams.tracker.request(Request::CheckMembers { group, memberships }));
+            let answer = if let Ok(answer) = timeout(CHECK_WITHIN, &mut answer).await {
+                answer
+            } else {
+                seams.report(Input::Checked { group, asked: asked.clone(), ended: Vec::new() }).await;
+                answer.await
+            };
+            let ended = match answer.map(|it| it.answer) {
+                Ok(Answer::Ended(ended)) => ended,
+                Ok(_) => Vec::new(),
                 // The next tracker in use is asked about all of them.
-                Err(failure) => tracing::debug!(?group, %failure, "memberships could not be checked"),
-            }
+                Err(failure) => {
+                    tracing::debug!(?group, %failure, "memberships could not be checked");
+                    Vec::new()
+                }
+            };
+            seams.report(Input::Checked { group, asked, ended }).await;
         });
+    }
+
+    /// Memberships were checked with a tracker, or could not be: who waited for that is served unless theirs has ended.
+    pub(super) fn members_checked(&mut self, group: GroupId, asked: &[MembershipId], ended: Vec<MembershipId>) {
+        if !ended.is_empty() {
+            tracing::trace!(target: "coverage", reached = "ticket: of an ended membership");
+            self.memberships_ended(group, ended);
+        }
+        let mut admitted = Vec::new();
+        for (id, peer) in &mut self.peers.links {
+            let shown = peer.shown.get_mut(&group).filter(|shown| asked.contains(&shown.ticket.membership));
+            if let Some(shown) = shown {
+                shown.checked = true;
+                admitted.push(*id);
+            }
+        }
+        for id in admitted {
+            self.admit(id, group);
+        }
     }
 
     /// Memberships have ended: their tickets count no more, from now on.
@@ -119,6 +156,7 @@ impl Hub {
     /// Ends all that a peer takes part in, in a group.
     pub(super) fn exclude(&mut self, id: PeerId, group: GroupId, failure: &Failure) {
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        tracing::trace!(target: "coverage", reached = "ticket: excluded from open links");
         peer.shown.remove(&group);
         for file in peer.files_of(group).collect::<Vec<FileId>>() {
             self.send(id, PeerMessage::Leave { file, reason: Some(failure.clone()) });

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!   our join:    not yet ──(our ticket is there)──► asked
-//!   their join:  not yet ──(their ticket holds)──► verified ──(both)──► told: our bitfield is sent, requests are served
+//!   their join:  not yet ──(their ticket holds)──► waits ──(a tracker in touch does not say otherwise)──► verified
+//!   both:        told: our bitfield is sent, their requests are served
 //! ```
 
 use std::{
@@ -85,6 +86,8 @@ pub(super) struct Peer {
 pub(super) struct Shown {
     pub(super) signed: Signed,
     pub(super) ticket: Ticket,
+    /// The tracker in use knows of no end of that membership, or none can be asked.
+    pub(super) checked: bool,
 }
 
 impl Peer {
@@ -99,23 +102,33 @@ pub(super) struct Joined {
     group: GroupId,
     /// Our join is sent.
     asked: bool,
-    /// Their ticket was found good.
-    verified: bool,
-    /// Our bitfield is sent: their requests are served.
-    told: bool,
+    theirs: Theirs,
     /// What they have, once told.
     pub(super) pieces: Option<Bitfield>,
     pub(super) up: RateMeter,
 }
 
+/// How far their join is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Theirs {
+    /// They have not joined.
+    NotYet,
+    /// Their ticket is good, and is being checked with a tracker.
+    Waits,
+    /// They are a member, as far as anybody in touch knows.
+    Verified,
+    /// Our bitfield is sent: their requests are served.
+    Told,
+}
+
 impl Joined {
     fn new(group: GroupId) -> Self {
-        Self { group, asked: false, verified: false, told: false, pieces: None, up: RateMeter::default() }
+        Self { group, asked: false, theirs: Theirs::NotYet, pieces: None, up: RateMeter::default() }
     }
 
     /// Whether their requests are served.
     pub(super) fn is_served(&self) -> bool {
-        self.verified && self.told
+        self.theirs == Theirs::Told
     }
 }
 
@@ -259,7 +272,10 @@ impl Hub {
         let Some(device) = self.peers.links.get(&id).map(|peer| peer.device) else { return };
         let ticket = match self.check_ticket(&signed, group, device) {
             Ok(ticket) => ticket,
-            Err(failure) => return self.part(id, file, Some(&failure)),
+            Err(failure) => {
+                tracing::trace!(target: "coverage", reached = "ticket: refused");
+                return self.part(id, file, Some(&failure));
+            }
         };
         if self.local_group(file) != Some(group) {
             let reason = Failure::new(ErrorCode::NoSuchFile, "This device does not serve that file now.");
@@ -273,10 +289,38 @@ impl Hub {
         }
         peer.used = self.now;
         let joined = peer.files.entry(file).or_insert_with(|| Joined::new(group));
-        joined.verified = true;
-        let asked = joined.asked;
+        joined.pieces = pieces.or_else(|| joined.pieces.take());
         self.note_ticket(id, group, signed, ticket);
-        if let Some(pieces) = pieces {
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        let is_checked = peer.shown.get(&group).is_some_and(|shown| shown.checked);
+        if let Some(joined) = peer.files.get_mut(&file) {
+            joined.theirs = if is_checked { joined.theirs.max(Theirs::Verified) } else { Theirs::Waits };
+        }
+        if is_checked {
+            self.welcome(id, file);
+        }
+    }
+
+    /// The ticket shown for a group was checked: takes up the joins that waited for that.
+    pub(super) fn admit(&mut self, id: PeerId, group: GroupId) {
+        let Some(peer) = self.peers.links.get_mut(&id) else { return };
+        let mut admitted = Vec::new();
+        for (file, joined) in &mut peer.files {
+            if joined.group == group && joined.theirs == Theirs::Waits {
+                joined.theirs = Theirs::Verified;
+                admitted.push(*file);
+            }
+        }
+        for file in admitted {
+            self.welcome(id, file);
+        }
+    }
+
+    /// A peer whose ticket counts takes part in a file: so do we.
+    fn welcome(&mut self, id: PeerId, file: FileId) {
+        let Some(joined) = self.peers.links.get_mut(&id).and_then(|peer| peer.files.get_mut(&file)) else { return };
+        let asked = joined.asked;
+        if let Some(pieces) = joined.pieces.clone() {
             self.they_have(id, file, pieces);
         }
         if asked { self.tell_pieces(id, file) } else { self.join(id, file) }
@@ -286,8 +330,8 @@ impl Hub {
     fn tell_pieces(&mut self, id: PeerId, file: FileId) {
         let Some(pieces) = self.local_pieces(file) else { return };
         let joined = self.peers.links.get_mut(&id).and_then(|peer| peer.files.get_mut(&file));
-        let Some(joined) = joined.filter(|joined| joined.verified && !joined.told) else { return };
-        joined.told = true;
+        let Some(joined) = joined.filter(|joined| joined.theirs == Theirs::Verified) else { return };
+        joined.theirs = Theirs::Told;
         self.send(id, PeerMessage::Pieces { file, pieces });
     }
 
@@ -313,8 +357,10 @@ impl Hub {
         let joined = self.peers.links.get_mut(&id).and_then(|peer| peer.files.get_mut(&file));
         let Some(joined) = joined else { return };
         joined.asked = true;
-        joined.told = joined.verified;
-        let pieces = pieces.filter(|_| joined.verified);
+        let pieces = pieces.filter(|_| joined.theirs == Theirs::Verified);
+        if joined.theirs == Theirs::Verified {
+            joined.theirs = Theirs::Told;
+        }
         self.send(id, PeerMessage::Join { group, file, ticket, pieces });
     }
 
@@ -382,7 +428,7 @@ impl Hub {
     fn they_have(&mut self, id: PeerId, file: FileId, pieces: Bitfield) {
         let Some(size) = self.local_size(file) else { return };
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
-        let Some(joined) = peer.files.get_mut(&file).filter(|joined| joined.verified) else { return };
+        let Some(joined) = peer.files.get_mut(&file).filter(|joined| joined.theirs >= Theirs::Verified) else { return };
         if pieces.len() != piece_count(size) {
             return self.expel(id, "its bitfield is not the file's");
         }
@@ -506,7 +552,7 @@ impl Hub {
         self.peers.haves_due = None;
         for (file, pieces) in std::mem::take(&mut self.peers.haves) {
             let lacking =
-                |joined: &Joined| joined.told && joined.pieces.as_ref().is_none_or(|theirs| !theirs.is_full());
+                |joined: &Joined| joined.is_served() && joined.pieces.as_ref().is_none_or(|theirs| !theirs.is_full());
             let links = self.peers.links.iter();
             let listeners = links.filter(|(_, peer)| peer.files.get(&file).is_some_and(lacking));
             let ids: Vec<PeerId> = listeners.map(|(id, _)| *id).collect();

@@ -157,6 +157,11 @@ impl TrackerLink {
         self.shared.current.subscribe()
     }
 
+    /// Whether there is a tracker in use now.
+    pub fn is_linked(&self) -> bool {
+        self.shared.current.borrow().is_some()
+    }
+
     /// `IP:PORT` that others are told to dial.
     pub fn address(&self) -> String {
         self.shared.address.borrow().clone()

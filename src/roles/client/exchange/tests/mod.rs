@@ -416,6 +416,7 @@ async fn an_end_that_nobody_was_told_of_is_found_when_the_ticket_is_shown() {
     let zoe = DeviceSecret::from_seed([66; 32]);
     town.cast_out_unheard("zoe");
     let heard = knock(&town, &zoe, &address, file, town.ticket("zoe", zoe.key()), block).await;
+    assert!(!heard.iter().any(|message| matches!(message, PeerMessage::Join { .. })), "it is told nothing: {heard:?}");
     let left = heard.iter().any(|message| {
         matches!(message, PeerMessage::Leave { reason: Some(reason), .. } if reason.code == ErrorCode::NotAMember)
     });

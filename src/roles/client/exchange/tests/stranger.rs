@@ -115,7 +115,7 @@ pub(super) async fn linger(town: &Town, secret: &DeviceSecret, address: &str) ->
     (reader, writer)
 }
 
-/// Joins a file with one ticket after the other; returns what is said.
+/// Joins a file with one ticket after the other, each with a second to be checked; returns what is said.
 pub(super) async fn rejoin(
     town: &Town,
     secret: &DeviceSecret,
@@ -128,9 +128,9 @@ pub(super) async fn rejoin(
     writer.queue(&PeerMessage::Hello { version: VERSION });
     for ticket in tickets {
         let pieces = Some(Bitfield::empty(town.file(file).piece_count()));
-        writer.queue(&PeerMessage::Join { group: GROUP, file, ticket, pieces });
+        writer.send(&PeerMessage::Join { group: GROUP, file, ticket, pieces }).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
-    writer.flush().await.unwrap();
     let mut heard = Vec::new();
     let patience = std::time::Duration::from_secs(5);
     while let Ok(Ok(Some(frame))) = tokio::time::timeout(patience, reader.frame()).await {
