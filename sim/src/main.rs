@@ -10,6 +10,7 @@ mod cluster;
 mod contract;
 mod coverage;
 mod disk;
+mod hostile;
 mod hunt;
 mod memory;
 mod meta;

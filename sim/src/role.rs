@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     error::Error,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -227,6 +228,11 @@ impl Peer {
     /// The host's name, and the user's.
     pub(crate) fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The host's address.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.host.ip()
     }
 
     /// The files on this host.

@@ -130,15 +130,18 @@ fn server_config(
     config
 }
 
-/// A stream whose other end proved its key and agreed on a protocol.
-pub(super) struct Secured {
-    pub(super) stream: TlsStream<BufReader<Box<dyn Stream>>>,
-    pub(super) device: DeviceKey,
-    pub(super) protocol: Protocol,
+/// A stream whose other end proved its key and agreed on a protocol. [`super::link`] speaks in frames on it.
+pub struct Secured {
+    /// The stream.
+    pub stream: TlsStream<BufReader<Box<dyn Stream>>>,
+    /// The key that the other end proved.
+    pub device: DeviceKey,
+    /// What is spoken.
+    pub protocol: Protocol,
 }
 
 /// Speaks first on a stream that this side dialled.
-pub(super) async fn secure_dialled(
+pub async fn secure_dialled(
     stream: Box<dyn Stream>,
     identity: &Identity,
     protocol: Protocol,
@@ -156,7 +159,7 @@ pub(super) async fn secure_dialled(
 }
 
 /// Answers on a stream that the other side dialled.
-pub(super) async fn secure_accepted(stream: Box<dyn Stream>, identity: &Identity) -> Result<Secured, LinkError> {
+pub async fn secure_accepted(stream: Box<dyn Stream>, identity: &Identity) -> Result<Secured, LinkError> {
     let acceptor = TlsAcceptor::from(identity.server.clone());
     let mut stream = acceptor.accept(buffered(stream)).await.map_err(handshake_error)?;
     let (device, protocol) = inspect(stream.get_mut().1)?;

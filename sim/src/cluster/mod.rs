@@ -118,6 +118,11 @@ impl Cluster {
         self.watch.clone()
     }
 
+    /// What the run is called: for a scenario that takes turns from seed to seed.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The randomness of the script.
     pub(crate) fn rng(&self) -> ChaCha20Rng {
         generator(self.seed, 0)

@@ -11,8 +11,11 @@
 //! | 3, 14 | `cluster`: of the trackers as they run |
 //! | 9 | `model`: an answer is what a client that has seen so much may be told, or marked stale |
 //! | 10 | `secrets`: of every run's trace and disks |
+//!
+//! Promises about shared bytes are checked in [`data`], where hostile receivers write down what they are told.
 
 mod cluster;
+pub(crate) mod data;
 mod logs;
 mod records;
 pub(crate) mod secrets;

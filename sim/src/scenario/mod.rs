@@ -2,9 +2,12 @@
 
 mod disks;
 mod first;
+mod hostile;
+mod removal;
 mod resume;
 mod seams;
 mod storm;
+mod stranger;
 
 use std::{
     future::Future,
@@ -68,6 +71,24 @@ pub(crate) const ALL: &[Scenario] = &[
         about: "trackers die and links break at random; what was acknowledged is known everywhere in the end",
         most_mib: 70,
         build: storm::build,
+    },
+    Scenario {
+        name: "hostile",
+        about: "liars, stallers and bad listeners in a swarm; every honest download completes with the right bytes",
+        most_mib: 200,
+        build: hostile::build,
+    },
+    Scenario {
+        name: "stranger",
+        about: "strangers, forgers and false trackers among honest people; they learn and change nothing",
+        most_mib: 200,
+        build: stranger::build,
+    },
+    Scenario {
+        name: "removal",
+        about: "who is no member any more keeps asking; nothing is served after two seconds, or the ticket's life",
+        most_mib: 200,
+        build: removal::build,
     },
 ];
 

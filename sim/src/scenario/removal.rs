@@ -1,0 +1,300 @@
+//! Members that were: removed, gone by themselves, or cut off from a share that was stopped. They keep asking, on the open
+//! link and on new ones, with the tickets they hold. A server in touch with a tracker that knows serves them nothing after
+//! two seconds; one in touch with none, nothing after the ticket's life.
+
+use std::{cell::RefCell, path::Path, rc::Rc, time::Duration};
+
+use p2p::protocol::{
+    client::{Answer, Request},
+    ids::{FileId, GroupId},
+    name::GroupName,
+    ticket::{Signed, TICKET_LIFE},
+};
+use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
+use tokio::time::sleep;
+
+use super::Script;
+use crate::{
+    cluster::{Cluster, Faults, Outcome},
+    coverage::reached,
+    disk::Crash,
+    hostile::{
+        Acted, Hostile, Node,
+        account::Account,
+        background, hostile,
+        leecher::{Habit, Leecher, Pass},
+    },
+    oracle::data::Witness,
+    role::{Peer, peer, trackers},
+    steps::Steps,
+};
+
+const VILLAIN: &str = "mallory";
+const TRACKERS: [&str; 2] = ["tracker1", "tracker2"];
+/// How soon a server in touch must have stopped.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// How soon a client whose way to the trackers is clear again must be linked to one.
+const LINKED_AGAIN: Duration = Duration::from_secs(12);
+/// How often tickets are judged anew.
+const GLANCE: Duration = Duration::from_secs(6);
+/// How often a fresh ticket is tried for.
+const RENEW: Duration = Duration::from_secs(15);
+
+/// How it comes that nothing may be served any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The owner removes the member.
+    Removed,
+    /// The member leaves, and goes on asking.
+    Left,
+    /// The server stops the share.
+    Stopped,
+    /// The server logs out.
+    LoggedOut,
+}
+
+/// What the servers know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Touch {
+    /// Every one is in touch.
+    All,
+    /// Carol reaches no tracker for so long.
+    CarolAlone(Duration),
+    /// Carol's tracker and Alice's do not hear each other for so long; Mallory hears Carol's.
+    Apart(Duration),
+}
+
+struct Removal {
+    steps: Steps,
+    faults: Faults,
+    rng: ChaCha20Rng,
+    tracker: String,
+    alice: Peer,
+    carol: Peer,
+    mallory: Hostile,
+    film: Vec<u8>,
+    witness: Witness,
+    /// Mallory's link to a tracker.
+    account: Rc<RefCell<Option<Account>>>,
+}
+
+pub(super) fn build(cluster: &mut Cluster) -> Script {
+    let mut rng = cluster.rng();
+    let info = trackers(cluster, &[(TRACKERS[0], 0), (TRACKERS[1], -90_000)]);
+    let [alice, carol] = [("alice", 0), ("carol", 40_000)].map(|(name, skew_ms)| peer(cluster, name, skew_ms, &info));
+    let mallory = hostile(cluster, VILLAIN);
+    let mut film = vec![0; 600_000 + usize::try_from(rng.next_u64() % 800_000).expect("a few pieces")];
+    rng.fill_bytes(&mut film);
+    let mut removal = Removal {
+        steps: cluster.steps(),
+        faults: cluster.faults(),
+        tracker: info.trackers[1].address.clone(),
+        alice,
+        carol,
+        mallory,
+        witness: Witness::of(&film),
+        film,
+        account: Rc::default(),
+        rng,
+    };
+    Box::pin(async move {
+        let end = [End::Removed, End::Removed, End::Left, End::Left, End::Stopped, End::LoggedOut][removal.below(6)];
+        let while_out = Duration::from_millis(removal.rng.next_u64() % 40_000);
+        let touch = match (end, removal.below(16)) {
+            (End::Removed | End::Left, 0) => Touch::CarolAlone(TICKET_LIFE + GLANCE),
+            (End::Removed | End::Left, 1..5) => Touch::CarolAlone(while_out),
+            (End::Removed | End::Left, 5..9) => Touch::Apart(while_out),
+            _ => Touch::All,
+        };
+        tracing::info!(?end, ?touch, "the story");
+        removal.everybody_is_served().await?;
+        removal.out_of_touch(touch).await;
+        removal.it_ends(end, touch).await?;
+        removal.witness.saw_right_bytes_only()
+    })
+}
+
+impl Removal {
+    fn below(&mut self, end: u64) -> usize {
+        usize::try_from(self.rng.next_u64() % end).expect("a small number")
+    }
+
+    async fn everybody_is_served(&mut self) -> Outcome {
+        // The trackers hear of each other first: what one knows, the other is to know.
+        sleep(Duration::from_secs(1)).await;
+        self.alice.joins_the_users().await?;
+        self.alice.does("create_group films").await?;
+        self.carol.joins_the_users().await?;
+        self.carol.does("join_group films").await?;
+        self.alice.does("accept_request films carol").await?;
+        self.alice.disk().put(Path::new("/home/film"), &self.film)?;
+        self.alice.does("upload_file /home/film films").await?;
+        self.carol.does("download_file films film /home/").await?;
+        self.carol.does("wait films film").await?;
+        for server in [&self.alice, &self.carol] {
+            server.does("set_limit up 150KiB").await?;
+        }
+        let (tracker, slot) = (self.tracker.clone(), self.account.clone());
+        self.mallory
+            .does(async move |node| {
+                let account = Account::open(&node, &tracker, VILLAIN).await?;
+                account.ask_to_join(&node, "films").await?;
+                *slot.borrow_mut() = Some(account);
+                Ok(())
+            })
+            .await?;
+        self.alice.does(&format!("accept_request films {VILLAIN}")).await?;
+        let (slot, witness) = (self.account.clone(), self.witness.clone());
+        let servers = [self.alice.ip(), self.carol.ip()].map(|ip| format!("{ip}:6000"));
+        self.mallory.does(async move |node| ask_forever(&node, &slot, servers, witness).await).await?;
+        sleep(Duration::from_secs(3)).await;
+        for server in [&self.alice, &self.carol] {
+            self.witness.last_from(server.ip()).ok_or_else(|| format!("{} served a member nothing", server.name()))?;
+        }
+        Ok(())
+    }
+
+    async fn out_of_touch(&self, touch: Touch) {
+        for (one, two) in cuts(touch) {
+            self.faults.partition(one, two).await;
+        }
+        if touch != Touch::All {
+            sleep(Duration::from_secs(8)).await;
+        }
+    }
+
+    async fn it_ends(&mut self, end: End, touch: Touch) -> Outcome {
+        self.carry_out(end).await?;
+        let over = turmoil::sim_elapsed().unwrap_or_default();
+        // Where the trackers are apart, who leaves tells Carol's.
+        let [told, other] = match (end, touch) {
+            (End::Left, Touch::Apart(_)) => [self.carol.ip(), self.alice.ip()],
+            _ => [self.alice.ip(), self.carol.ip()],
+        };
+        let mut until = over + AT_ONCE;
+        match touch {
+            Touch::All => {}
+            Touch::CarolAlone(out) | Touch::Apart(out) => {
+                sleep(out).await;
+                for (one, two) in cuts(touch) {
+                    self.faults.heal(one, two).await;
+                }
+                let healed = turmoil::sim_elapsed().unwrap_or_default();
+                until = healed + LINKED_AGAIN + AT_ONCE;
+                if matches!(touch, Touch::CarolAlone(_)) {
+                    // Nobody gives Mallory another ticket.
+                    until = until.min(over + TICKET_LIFE + GLANCE);
+                }
+            }
+        }
+        sleep(LINKED_AGAIN + Duration::from_secs(5)).await;
+        if self.below(2) == 0 {
+            self.servers_come_back(end).await?;
+        }
+        self.witness.nothing_after(told, over + AT_ONCE)?;
+        if matches!(end, End::Removed | End::Left) {
+            self.witness.nothing_after(other, until)?;
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&self, end: End) -> Outcome {
+        match end {
+            End::Removed => {
+                reached("hostile: removed member keeps asking");
+                self.alice.does(&format!("remove_member films {VILLAIN}")).await?;
+            }
+            End::Left => {
+                reached("hostile: member that left keeps asking");
+                let slot = self.account.clone();
+                self.mallory
+                    .does(async move |node| {
+                        let account = slot.borrow().clone().ok_or("no account")?;
+                        let group = GroupName::parse("films")?;
+                        account
+                            .ask(&node, Request::LeaveGroup { group })
+                            .await
+                            .map_err(|failure| failure.to_string())?;
+                        Ok(())
+                    })
+                    .await?;
+            }
+            End::Stopped => drop(self.alice.does("stop_share films film").await?),
+            End::LoggedOut => drop(self.alice.does("logout").await?),
+        }
+        Ok(())
+    }
+
+    /// Both servers die and come back; Mallory's ticket has not expired yet.
+    async fn servers_come_back(&mut self, end: End) -> Outcome {
+        if !self.steps.take("the servers die and come back") {
+            return Ok(());
+        }
+        for server in [&self.alice, &self.carol] {
+            self.faults.crash(server.name(), Crash::Process).await;
+            self.faults.restart(server.name()).await;
+            if end != End::LoggedOut {
+                server.does(&format!("login {0} secret-of-{0}", server.name())).await?;
+            }
+        }
+        sleep(Duration::from_secs(8)).await;
+        Ok(())
+    }
+}
+
+/// Pairs that do not hear each other.
+fn cuts(touch: Touch) -> Vec<(&'static str, &'static str)> {
+    match touch {
+        Touch::All => Vec::new(),
+        Touch::CarolAlone(_) => TRACKERS.iter().map(|tracker| ("carol", *tracker)).collect(),
+        Touch::Apart(_) => {
+            vec![("tracker1", "tracker2"), ("alice", "tracker2"), ("carol", "tracker1"), (VILLAIN, "tracker1")]
+        }
+    }
+}
+
+/// Asks the servers over and over, with the freshest ticket there is.
+async fn ask_forever(
+    node: &Node,
+    account: &Rc<RefCell<Option<Account>>>,
+    servers: [String; 2],
+    witness: Witness,
+) -> Acted<()> {
+    let account = account.borrow().clone().ok_or("no account")?;
+    let group = account.group(node, "films").await?.group;
+    let (file, _) = account.file(node, "films", "film").await?;
+    let ticket = Rc::new(RefCell::new(account.ticket(node, group).await?));
+    account.serve(node, group, file, 0).await;
+    for server in servers {
+        let (node, ticket, witness) = (node.clone(), ticket.clone(), witness.clone());
+        background(async move {
+            loop {
+                let pass = pass(group, file, &ticket);
+                let leecher = Leecher {
+                    node: node.clone(),
+                    pass,
+                    habit: Habit::Curious,
+                    witness: witness.clone(),
+                    most: u64::MAX,
+                };
+                let end = leecher.ask(&server).await.map_err(|error| error.to_string());
+                tracing::debug!(server, ?end, "a member's link has ended");
+                sleep(Duration::from_millis(300 + node.draw(900))).await;
+            }
+        });
+    }
+    let node = node.clone();
+    background(async move {
+        loop {
+            sleep(RENEW).await;
+            if let Ok(Answer::Ticket(fresh)) = account.ask(&node, Request::GetTicket { group }).await {
+                *ticket.borrow_mut() = fresh;
+            }
+        }
+    });
+    Ok(())
+}
+
+fn pass(group: GroupId, file: FileId, ticket: &RefCell<Signed>) -> Pass {
+    Pass { group, file, ticket: ticket.borrow().clone() }
+}
