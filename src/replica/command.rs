@@ -127,7 +127,7 @@ pub fn decide(
         .user
         .ok_or_else(|| Failure::new(ErrorCode::NotLoggedIn, "You are not logged in. Log in with: login <user>"))?;
     let writer = Writer { catalog, user, device: caller.device, seen: caller.seen };
-    writer.decide(command).map_err(|failure| writer.or_stale(failure))
+    writer.decide(command).map_err(|failure| or_stale(failure, writer.is_caught_up()))
 }
 
 /// The answer to a write that is known here, from the record it made; `None` for one never heard of.
@@ -208,16 +208,6 @@ impl Writer<'_> {
             Command::Share { group, manifest } => self.share(group, manifest),
             Command::StopShare { file } => self.stop_share(file),
         }
-    }
-
-    /// A thing that is missing here may be one that the client has seen elsewhere.
-    fn or_stale(&self, failure: Failure) -> Failure {
-        use ErrorCode::{NoSuchFile, NoSuchGroup, NoSuchRequest, NoSuchUser, NotAMember, NotOwner, NotShared};
-        let missing = matches!(
-            failure.code,
-            NoSuchGroup | NoSuchUser | NoSuchRequest | NoSuchFile | NotAMember | NotOwner | NotShared
-        );
-        if missing && !self.is_caught_up() { stale(&failure.message) } else { failure }
     }
 
     /// Whether this tracker knows all that the client has seen.
@@ -398,6 +388,17 @@ impl Writer<'_> {
         }
         Ok(append(ChangeBody::ShareEnded { shares, user: self.user }, Timestamp::default()))
     }
+}
+
+/// A refusal, to a write or a question: a thing that is missing here may be one that the client has seen elsewhere, where
+/// this tracker is not caught up with it.
+pub fn or_stale(failure: Failure, is_caught_up: bool) -> Failure {
+    use ErrorCode::{NoSuchFile, NoSuchGroup, NoSuchRequest, NoSuchUser, NotAMember, NotOwner, NotShared};
+    let missing = matches!(
+        failure.code,
+        NoSuchGroup | NoSuchUser | NoSuchRequest | NoSuchFile | NotAMember | NotOwner | NotShared
+    );
+    if missing && !is_caught_up { stale(&failure.message) } else { failure }
 }
 
 fn stale(what: &str) -> Failure {

@@ -54,7 +54,11 @@ pub(super) async fn answer(asker: &Asker, nonce: Nonce, seen: &VersionVector, re
         Ok((answer, shows)) => {
             Answered { seen: shows, stale: !caught_up && !is_write && !Mutant::HideStale.is_on(), result: Ok(answer) }
         }
-        Err(failure) => Answered { stale: !caught_up, ..Answered::failed(refusal(asker, failure).await) },
+        Err(failure) => {
+            // A mark beside a refusal says nothing to who reads its code: what is missing may be what was not caught up with.
+            let failure = if is_write { failure } else { command::or_stale(failure, caught_up) };
+            Answered { stale: !caught_up, ..Answered::failed(refusal(asker, failure).await) }
+        }
     }
 }
 

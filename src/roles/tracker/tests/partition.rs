@@ -127,8 +127,14 @@ async fn a_read_at_a_tracker_that_cannot_catch_up_is_stale() {
     ann.dial(&cluster.info, 2).await;
     let Ok(Answer::Groups { groups, .. }) = ann.ask(Request::ListGroups { skip: 0 }).await else { panic!("no groups") };
     assert!(groups.is_empty() && ann.stale);
-    let join = Request::LeaveGroup { group: group("films") };
-    assert_eq!(ann.refused(join).await, ErrorCode::Stale);
+    let films = || group("films");
+    for request in [
+        Request::LeaveGroup { group: films() },
+        Request::FindGroup { group: films() },
+        Request::ListMembers { group: films(), skip: 0 },
+    ] {
+        assert_eq!(ann.refused(request).await, ErrorCode::Stale);
+    }
     cluster.network.heal(1, 2);
     sleep(Duration::from_secs(6)).await;
     ann.dial(&cluster.info, 2).await;
