@@ -14,7 +14,7 @@ use crate::{
         client::{Answer, GroupInfo, Request, Standing},
         error::{ErrorCode, Failure},
         hash::{FileHash, PieceHash, Sha1Hash},
-        ids::{FileId, GroupId},
+        ids::{FileId, GroupId, Nonce},
         manifest::{Manifest, ManifestHeader},
         name::{FileName, GroupName},
         piece::PieceIndex,
@@ -117,20 +117,20 @@ async fn keep(exchange: &Exchange, record: ShareRecord, manifest: Manifest) -> R
 }
 
 /// Shares a manifest; returns what the file is called there. An offer counts at the tracker it was made to: where another
-/// took over in between, it is made again.
+/// took over in between, it is made again. The share is one request all the same: it may have taken effect at the first.
 pub(super) async fn share_manifest(
     seams: &Seams,
     group: GroupId,
     manifest: &Manifest,
 ) -> Result<(FileId, FileName), Failure> {
     let _turn = seams.offers.acquire().await;
-    let mut attempts = 0;
+    let (nonce, mut attempts) = (seams.tracker.draw_nonce(), 0);
     loop {
         attempts += 1;
         let tracker = seams.tracker.current();
-        match offer_and_share(seams, group, manifest).await {
+        match offer_and_share(seams, group, manifest, nonce).await {
             Err(failure)
-                if failure.code == ErrorCode::Protocol
+                if matches!(failure.code, ErrorCode::Protocol | ErrorCode::Stale)
                     && attempts < OFFERS
                     && tracker.has_changed().unwrap_or(false) =>
             {
@@ -142,7 +142,12 @@ pub(super) async fn share_manifest(
 }
 
 /// Offers a manifest, sends the pages that the tracker lacks, and shares it.
-async fn offer_and_share(seams: &Seams, group: GroupId, manifest: &Manifest) -> Result<(FileId, FileName), Failure> {
+async fn offer_and_share(
+    seams: &Seams,
+    group: GroupId,
+    manifest: &Manifest,
+    nonce: Nonce,
+) -> Result<(FileId, FileName), Failure> {
     let header = manifest.header();
     let offer = Request::OfferManifest { group, manifest: header.clone() };
     let missing = match seams.tracker.request(offer).await?.answer {
@@ -154,7 +159,8 @@ async fn offer_and_share(seams: &Seams, group: GroupId, manifest: &Manifest) -> 
         let Some(bytes) = pages.get_mut(page as usize).map(std::mem::take) else { continue };
         seams.tracker.request(Request::PutPage { manifest: header.id(), page, bytes }).await?;
     }
-    match seams.tracker.request(Request::Share { group, manifest: header.clone() }).await?.answer {
+    let share = Request::Share { group, manifest: header.clone() };
+    match seams.tracker.request_as(nonce, share).await?.answer {
         Answer::Shared { file, name } => Ok((file, name)),
         answer => Err(unexpected(&answer)),
     }
@@ -226,12 +232,21 @@ impl Progress<'_> {
 impl Seams {
     /// The group, of which the user must be a member.
     pub(super) async fn membership(&self, name: GroupName) -> Result<GroupInfo, Failure> {
-        let group = match self.tracker.request(Request::FindGroup { group: name }).await?.answer {
+        let found = self.tracker.request(Request::FindGroup { group: name }).await?;
+        let group = match found.answer {
             Answer::Group(group) => group,
             answer => return Err(unexpected(&answer)),
         };
         if matches!(group.standing, Standing::Owner | Standing::Member) {
             return Ok(group);
+        }
+        if found.stale {
+            let message = format!(
+                "The tracker has yet to catch up with what you have seen, and does not know you as a member of {}. Try \
+                 again in a moment.",
+                group.name
+            );
+            return Err(Failure::new(ErrorCode::Stale, message));
         }
         let message = format!("You are no member of {}. Use join_group and wait to be accepted.", group.name);
         Err(Failure::new(ErrorCode::NotAMember, message))

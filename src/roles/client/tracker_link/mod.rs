@@ -23,6 +23,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::{
     sync::{Notify, broadcast, mpsc, oneshot, watch},
     time::Instant,
@@ -34,7 +35,7 @@ use crate::{
         client::{Answer, Notice, Request, Serving, SessionInfo},
         device::DeviceSecret,
         error::{ErrorCode, Failure},
-        ids::{DeviceKey, FileId, GroupId},
+        ids::{DeviceKey, FileId, GroupId, Nonce},
         ticket::{Signed, Ticket},
         tracker_info::TrackerAddress,
         version::VersionVector,
@@ -100,11 +101,14 @@ struct Shared {
     trust: Mutex<Trust>,
     tickets: Tickets,
     wall_clock: Arc<dyn WallClock>,
+    nonces: Mutex<ChaCha20Rng>,
 }
 
 /// A request on its way to the link's task.
 struct Ask {
     request: Request,
+    /// Names it at every tracker alike.
+    nonce: Nonce,
     reply: oneshot::Sender<Result<Answered, Failure>>,
 }
 
@@ -133,6 +137,8 @@ impl TrackerLink {
             trust: Mutex::new(trust),
             tickets: Tickets::default(),
             wall_clock: Arc::clone(&env.wall_clock),
+            // The time keeps two lives of one process apart, even where both have one seed.
+            nonces: Mutex::new(env.rng("request nonce", env.wall_clock.now_ms())),
         });
         env.spawn(driver::run(env.clone(), setup, Arc::clone(&shared), waiting));
         Self { shared }
@@ -140,8 +146,20 @@ impl TrackerLink {
 
     /// Asks the tracker in use, and another one when that is lost. The answer may take 10 s, `no_tracker` included.
     pub async fn request(&self, request: Request) -> Result<Answered, Failure> {
+        self.request_as(self.draw_nonce(), request).await
+    }
+
+    /// A nonce that no request has had.
+    pub fn draw_nonce(&self) -> Nonce {
+        let mut nonce = [0; 16];
+        self.shared.nonces.lock().expect("drawing a nonce does not panic").fill_bytes(&mut nonce);
+        nonce
+    }
+
+    /// As [`request`](Self::request), under a nonce of the caller's: for one asked before, which may have taken effect.
+    pub async fn request_as(&self, nonce: Nonce, request: Request) -> Result<Answered, Failure> {
         let (reply, answered) = oneshot::channel();
-        if self.shared.asks.send(Ask { request, reply }).await.is_err() {
+        if self.shared.asks.send(Ask { request, nonce, reply }).await.is_err() {
             return Err(stopping());
         }
         answered.await.unwrap_or_else(|_| Err(stopping()))

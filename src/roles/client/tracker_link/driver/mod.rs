@@ -4,7 +4,6 @@ mod incoming;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -61,7 +60,6 @@ struct Driver {
     live: Option<Live>,
     session: Option<Signed>,
     seen: watch::Sender<VersionVector>,
-    rng: ChaCha20Rng,
     dialled: mpsc::Sender<Dialled>,
     /// Numbers the searches; results of an earlier one are void.
     round: u64,
@@ -106,8 +104,6 @@ impl Driver {
             live: None,
             session: None,
             seen: watch::Sender::new(setup.seen.clone()),
-            // The time keeps two lives of one process apart, even where both have one seed.
-            rng: env.rng("request nonce", env.wall_clock.now_ms()),
             dialled,
             round: 0,
             dials: env.shutdown.child_token(),
@@ -235,7 +231,7 @@ impl Driver {
         }
     }
 
-    fn on_ask(&mut self, Ask { request, reply }: Ask) {
+    fn on_ask(&mut self, Ask { request, nonce, reply }: Ask) {
         let linked = self.live.is_some();
         if matches!(request, Request::Logout) {
             self.end_session();
@@ -245,8 +241,6 @@ impl Driver {
                 return;
             }
         }
-        let mut nonce = [0; 16];
-        self.rng.fill_bytes(&mut nonce);
         self.outbox.ask(Instant::now(), request, nonce, reply);
         self.want();
     }
