@@ -14,6 +14,7 @@ mod hostile;
 mod hunt;
 mod memory;
 mod meta;
+mod model;
 mod mutants;
 mod net;
 mod oracle;

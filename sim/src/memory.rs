@@ -26,7 +26,7 @@ mod tests {
         let large = std::hint::black_box(vec![1_u8; 200 << 20]);
         let with = peak_mib().unwrap();
         drop(large);
-        assert_eq!(peak_mib().unwrap(), with);
+        assert!(peak_mib().unwrap() >= with);
         forget_peak();
         assert!(peak_mib().unwrap() + 150 < with);
     }

@@ -168,8 +168,10 @@ impl Peer {
     pub(crate) async fn asks(&self, line: &str) -> Result<Result<client::Outcome, Failure>, Box<dyn Error>> {
         let shown = secrets::hidden(line);
         tracing::info!(peer = self.name, line = shown, "command");
-        let Line::Run(command) = parse(line).ok_or("an empty line")?.line? else {
-            return Err(format!("{shown} is not for the client").into());
+        let command = match parse(line).ok_or("an empty line")?.line {
+            Ok(Line::Run(command)) => command,
+            Err(failure) => return Ok(Err(failure)),
+            Ok(_) => return Err(format!("{shown} is not for the client").into()),
         };
         let (answer, answered) = oneshot::channel();
         self.orders.send(Order { command, answer }).await.map_err(|_| format!("{} is gone", self.name))?;

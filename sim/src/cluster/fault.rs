@@ -100,9 +100,9 @@ impl Faults {
         &self.steps
     }
 
-    /// Ends a host's life at once.
-    pub(crate) async fn crash(&self, name: Name, how: Crash) {
-        self.order(Order::Crash(name, how)).await;
+    /// Ends a host's life at once; false where this step is left out.
+    pub(crate) async fn crash(&self, name: Name, how: Crash) -> bool {
+        self.order(Order::Crash(name, how)).await
     }
 
     /// Asks the role at a host to stop; it must have ended soon, and all its tasks with it.
@@ -115,9 +115,20 @@ impl Faults {
         self.order(Order::Restart(name)).await;
     }
 
-    /// Cuts two hosts off from each other.
-    pub(crate) async fn cut(&self, one: Name, two: Name, cut: Cut) {
-        self.order(Order::Cut(one, two, cut)).await;
+    /// Cuts two hosts off from each other; false where this step is left out.
+    pub(crate) async fn cut(&self, one: Name, two: Name, cut: Cut) -> bool {
+        self.order(Order::Cut(one, two, cut)).await
+    }
+
+    /// Cuts many hosts off from each other in one step; false where it is left out.
+    pub(crate) async fn cut_all(&self, pairs: &[(Name, Name)], cut: Cut) -> bool {
+        if !self.steps.take(format_args!("{cut:?} is all between each of {pairs:?}")) {
+            return false;
+        }
+        let orders: Vec<_> = pairs.iter().map(|(one, two)| Order::Cut(one, two, cut)).collect();
+        orders.first().and_then(Order::harm).into_iter().for_each(coverage::reached);
+        self.give(orders).await;
+        true
     }
 
     /// Cuts two hosts off from each other; what they send is lost.
@@ -155,14 +166,23 @@ impl Faults {
         self.order(Order::Mend(name)).await;
     }
 
-    /// Orders are obeyed between two steps.
-    async fn order(&self, order: Order) {
+    /// Whether it was done: harm may be left out.
+    async fn order(&self, order: Order) -> bool {
         match order.harm() {
-            Some(_) if !self.steps.take(order) => return tokio::time::sleep(2 * TICK).await,
+            Some(_) if !self.steps.take(order) => {
+                tokio::time::sleep(2 * TICK).await;
+                return false;
+            }
             Some(harm) => coverage::reached(harm),
             None => tracing::info!("{order}"),
         }
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        self.give([order]).await;
+        true
+    }
+
+    /// Orders are obeyed between two steps.
+    async fn give(&self, orders: impl IntoIterator<Item = Order>) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).extend(orders);
         tokio::time::sleep(2 * TICK).await;
     }
 

@@ -3,6 +3,9 @@
 mod disks;
 mod first;
 mod hostile;
+mod model;
+mod partition;
+mod play;
 mod removal;
 mod resume;
 mod seams;
@@ -65,6 +68,18 @@ pub(crate) const ALL: &[Scenario] = &[
         about: "disks are full, fail and are slow; nothing acknowledged is lost, downloads go on",
         most_mib: 150,
         build: disks::build,
+    },
+    Scenario {
+        name: "model",
+        about: "random commands of many users: every answer is the reference model's, whoever dies meanwhile",
+        build: model::build,
+        most_mib: 110,
+    },
+    Scenario {
+        name: "partition",
+        about: "both sides of a partition write; healed, all answer as the rules of merging say",
+        build: partition::build,
+        most_mib: 90,
     },
     Scenario {
         name: "storm",

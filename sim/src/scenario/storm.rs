@@ -133,10 +133,12 @@ impl Storm {
         let others: Vec<_> = self.trackers.iter().copied().chain(self.peer_names()).filter(|it| *it != one).collect();
         let two = others[self.pick(others.len())];
         match self.pick(6) {
-            0 => self.faults.cut(one, two, Cut::Lost).await,
-            1 => self.faults.cut(one, two, Cut::Late).await,
-            2 => self.faults.cut(one, two, Cut::OneWay).await,
-            3 => self.faults.cut(two, one, Cut::OneWay).await,
+            kind @ 0..=3 => {
+                let (cut, from, to) =
+                    [(Cut::Lost, one, two), (Cut::Late, one, two), (Cut::OneWay, one, two), (Cut::OneWay, two, one)]
+                        [kind];
+                self.faults.cut(from, to, cut).await;
+            }
             4 => {
                 let per_mille = 1 + self.pick(100);
                 self.faults.lose(one, two, u32::try_from(per_mille).expect("a small number")).await;
