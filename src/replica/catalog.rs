@@ -218,20 +218,17 @@ impl Catalog {
         let owner = group.owner_membership();
         let (was_live, is_live) = (before.owner_membership.is_some(), owner.is_some());
         let state = |id: &MembershipId| group.instances[id].state;
+        let stood = |id: &MembershipId| before.states.get(id).copied().unwrap_or_default();
         let users = before.standings.keys();
         let touched: BTreeSet<MembershipId> =
             users.filter_map(|user| group.by_user.get(user)).flatten().chain(before.states.keys()).copied().collect();
-        let mut facts: Vec<_> = touched
-            .iter()
-            .map(|id| {
-                (*id, listed(before.states.get(id).copied().unwrap_or_default(), was_live), listed(state(id), is_live))
-            })
-            .collect();
+        let mut facts: Vec<_> =
+            touched.iter().map(|id| (*id, listed(stood(id).0, was_live), listed(state(id), is_live))).collect();
         if was_live != is_live {
             let others = group.instances.keys().filter(|id| !touched.contains(id));
             facts.extend(others.map(|id| (*id, listed(state(id), was_live), listed(state(id), is_live))));
         }
-        let turned = touched.iter().filter(|id| before.states.get(id).copied().unwrap_or_default() != state(id));
+        let turned = touched.iter().filter(|id| stood(id) != group.instances[*id].stands());
         let shares = turned.flat_map(|id| group.instances[id].shares.iter().copied()).collect();
         if before.owner_membership != owner {
             for (sign, owner) in [(false, before.owner_membership), (true, owner)] {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    group::Group,
+    group::{Group, Transfer, TransferId},
     membership::{End, Instance},
     stability::Cut,
 };
@@ -114,14 +114,13 @@ impl Group {
         }
         let (founder, mut authors) = (created.membership, BTreeSet::from([created.owner]));
         let mut kept = BTreeSet::from([founder]);
-        let last = self.last_transfer().map(|(request, transfer)| (*request, transfer));
-        if let Some((_, transfer)) = &last {
+        let last = self.last_transfer().map(|(id, _)| *id);
+        if let Some(transfer) = &last {
             kept.insert(transfer.membership);
             authors.extend([transfer.by, transfer.owner]);
         }
-        let last = last.map(|(request, _)| request);
-        let replaced = self.transfers.extract_if(.., |request, _| Some(*request) != last);
-        let tries = replaced.flat_map(|(request, one)| one.tries.into_iter().map(move |one| (one.dot, request)));
+        let replaced = self.transfers.extract_if(.., |id, _| Some(*id) != last);
+        let tries = replaced.flat_map(|(id, one)| one.tries.into_iter().map(move |one| (one.dot, id.request)));
         let mut dropped: Dropped = tries.collect();
         for author in self.authors.clone() {
             dropped.extend(self.fold_user(author, cut, &kept));
@@ -173,8 +172,8 @@ impl Group {
         let instances = self.instances.iter().flat_map(|(id, instance)| changes_of(*id, instance));
         let instances = instances.filter(|(dot, _)| !self.created_dots.contains(dot));
         let ends = self.ends.values().flatten().map(|end| (end.dot, end.request));
-        let tries = |(request, transfer): (&RequestId, &super::group::Transfer)| {
-            let request = *request;
+        let tries = |(id, transfer): (&TransferId, &Transfer)| {
+            let request = id.request;
             transfer.tries.iter().map(move |one| (one.dot, request)).collect::<Vec<_>>()
         };
         created.chain(instances).chain(ends).chain(self.transfers.iter().flat_map(tries)).collect()

@@ -22,7 +22,7 @@ use crate::protocol::{
 pub struct Group {
     pub(super) created: Option<Created>,
     pub(super) created_dots: BTreeSet<Dot>,
-    pub(super) transfers: BTreeMap<RequestId, Transfer>,
+    pub(super) transfers: BTreeMap<TransferId, Transfer>,
     pub(super) instances: BTreeMap<MembershipId, Instance>,
     pub(super) by_user: BTreeMap<UserId, BTreeSet<MembershipId>>,
     pub(super) ends: BTreeMap<UserId, Vec<End>>,
@@ -50,12 +50,19 @@ pub(super) struct Created {
     pub(super) membership: MembershipId,
 }
 
-/// A hand-over of ownership, with every try of its request.
-#[derive(Clone, Debug)]
-pub(super) struct Transfer {
+/// What makes a hand-over one. Its request alone does not: a repeat at another tracker may have found another membership of the
+/// new owner, and nothing keeps a client from giving two orders under one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TransferId {
+    pub(super) request: RequestId,
     pub(super) by: UserId,
     pub(super) owner: UserId,
     pub(super) membership: MembershipId,
+}
+
+/// A hand-over of ownership, with every try of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Transfer {
     pub(super) tries: Vec<Try>,
 }
 
@@ -94,7 +101,8 @@ pub(super) struct Before {
     pub(super) owner: Option<UserId>,
     pub(super) owner_membership: Option<MembershipId>,
     pub(super) standings: BTreeMap<UserId, Standing>,
-    pub(super) states: BTreeMap<MembershipId, State>,
+    /// How far each membership had come, and whose it was.
+    pub(super) states: BTreeMap<MembershipId, (State, Option<UserId>)>,
 }
 
 impl Group {
@@ -136,7 +144,7 @@ impl Group {
         Before {
             owner: self.owner(),
             owner_membership: self.owner,
-            states: ids.map(|id| (*id, self.instances[id].state)).collect(),
+            states: ids.map(|id| (*id, self.instances[id].stands())).collect(),
             standings: users.iter().map(|user| (*user, self.standing(user))).collect(),
         }
     }
@@ -148,9 +156,9 @@ impl Group {
             ChangeBody::GroupCreated { name, owner } => self.create(id, change, name, *owner),
             ChangeBody::OwnerSet { by, owner, membership, past, rests_on, .. } => {
                 self.authors.extend([*by, *owner]);
-                let transfer = Transfer { by: *by, owner: *owner, membership: *membership, tries: Vec::new() };
+                let id = TransferId { request, by: *by, owner: *owner, membership: *membership };
                 let one = Try { dot, at, past: past.clone(), rests_on: rests_on.clone(), valid, settled };
-                self.transfers.entry(request).or_insert(transfer).tries.push(one);
+                self.transfers.entry(id).or_default().tries.push(one);
             }
             ChangeBody::MembershipRequested { user, .. } => {
                 self.by_user.entry(*user).or_default().insert(change.request.into());
@@ -223,15 +231,15 @@ impl Group {
     }
 
     /// The hand-over that counts.
-    pub(super) fn last_transfer(&self) -> Option<(&RequestId, &Transfer)> {
+    pub(super) fn last_transfer(&self) -> Option<(&TransferId, &Transfer)> {
         let valid = self.transfers.iter().filter(|(_, transfer)| transfer.is_valid());
-        valid.max_by_key(|(request, transfer)| (transfer.at(), **request))
+        valid.max_by_key(|(id, transfer)| (transfer.at(), **id))
     }
 
     /// The owner's membership: of the last hand-over while it lives, then the first in the line of succession.
     fn derive_owner(&self) -> Option<MembershipId> {
         let created = self.created.as_ref()?;
-        let named = self.last_transfer().map_or(created.membership, |(_, transfer)| transfer.membership);
+        let named = self.last_transfer().map_or(created.membership, |(id, _)| id.membership);
         let lives = matches!(self.instances.get(&named)?.state, State::Member { .. });
         if lives || Mutant::OwnerStays.is_on() { Some(named) } else { self.line.first().map(|&(_, id)| id) }
     }
@@ -349,9 +357,9 @@ impl Group {
         let instance = &self.instances[&self.owner?];
         let last = self.last_transfer();
         let mut evidence = Vec::from_iter(instance.evidence());
-        let (named, user) = if let Some((_, transfer)) = last {
+        let (named, user) = if let Some((id, transfer)) = last {
             evidence.extend(transfer.tries.iter().filter(|one| one.valid).map(|one| (one.at, one.dot)).min());
-            (transfer.membership, transfer.owner)
+            (id.membership, id.owner)
         } else {
             evidence.push((created.at, created.dot));
             (created.membership, created.owner)

@@ -113,6 +113,11 @@ impl Instance {
         self.request.map(|request| request.user)
     }
 
+    /// How far it has come, and whose it is: of two requests under one identity the lesser tells whose.
+    pub(super) fn stands(&self) -> (State, Option<UserId>) {
+        (self.state, self.user())
+    }
+
     /// Whether `end` ends it: any of its dots lies in the end's past.
     pub(super) fn is_covered(&self, end: &End) -> bool {
         end.valid && self.dots().any(|dot| end.past.contains(dot))

@@ -9,11 +9,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    group::{Group, Transfer},
+    group::{Group, TransferId},
     membership::{Accept, End},
 };
 use crate::protocol::{
-    ids::{MembershipId, RequestId, UserId},
+    ids::{MembershipId, UserId},
     version::{Dot, Timestamp},
 };
 
@@ -30,7 +30,7 @@ struct Tenure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     Accept(MembershipId, usize),
-    Transfer(RequestId, usize),
+    Transfer(TransferId, usize),
     End(UserId, usize),
 }
 
@@ -68,9 +68,9 @@ impl Group {
             let ends = ends.iter().enumerate().filter(|(_, end)| !end.settled);
             out.extend(ends.map(|(index, end)| (end.at, end.dot, Use::End(*user, index))));
         }
-        for (request, transfer) in self.transfers.iter().filter(|_| users.is_none()) {
+        for (id, transfer) in self.transfers.iter().filter(|_| users.is_none()) {
             let tries = transfer.tries.iter().enumerate().filter(|(_, one)| !one.settled);
-            out.extend(tries.map(|(index, one)| (one.at, one.dot, Use::Transfer(*request, index))));
+            out.extend(tries.map(|(index, one)| (one.at, one.dot, Use::Transfer(*id, index))));
         }
         out.sort_unstable();
         out
@@ -85,9 +85,9 @@ impl Group {
                     && self.tenure(accept.by, accept.at, &accept.rests_on).is_some();
                 self.instance_mut(id).accepts[index].valid = valid;
             }
-            Use::Transfer(request, index) => {
-                let valid = self.is_valid_transfer(&self.transfers[&request], index);
-                if let Some(transfer) = self.transfers.get_mut(&request) {
+            Use::Transfer(id, index) => {
+                let valid = self.is_valid_transfer(&id, index);
+                if let Some(transfer) = self.transfers.get_mut(&id) {
                     transfer.tries[index].valid = valid;
                 }
             }
@@ -101,11 +101,11 @@ impl Group {
         }
     }
 
-    fn is_valid_transfer(&self, transfer: &Transfer, index: usize) -> bool {
-        let one = &transfer.tries[index];
-        let heir = self.instances.get(&transfer.membership).filter(|heir| heir.user() == Some(transfer.owner));
+    fn is_valid_transfer(&self, id: &TransferId, index: usize) -> bool {
+        let one = &self.transfers[id].tries[index];
+        let heir = self.instances.get(&id.membership).filter(|heir| heir.user() == Some(id.owner));
         heir.is_some_and(|heir| heir.is_accepted_by(&one.rests_on, one.at))
-            && self.tenure(transfer.by, one.at, &one.rests_on).is_some()
+            && self.tenure(id.by, one.at, &one.rests_on).is_some()
     }
 
     /// The ownership of `by` at `at` by the changes named in `rests_on` alone: of the root while no named end covers it,
@@ -128,11 +128,11 @@ impl Group {
     /// The latest creation or valid transfer among `rests_on`: its stamp, and the owner's membership and identity.
     fn root_among(&self, before: Timestamp, rests_on: &[Dot]) -> Option<(Timestamp, MembershipId, UserId)> {
         let created = self.created.as_ref().filter(|_| self.created_dots.iter().any(|dot| rests_on.contains(dot)));
-        let transfers = self.transfers.values().filter(|transfer| {
+        let transfers = self.transfers.iter().filter(|(_, transfer)| {
             transfer.tries.iter().any(|one| one.valid && one.at < before && rests_on.contains(&one.dot))
         });
         transfers
-            .map(|transfer| (transfer.at(), transfer.membership, transfer.owner))
+            .map(|(id, transfer)| (transfer.at(), id.membership, id.owner))
             .chain(created.map(|created| (created.at, created.membership, created.owner)))
             .max()
     }

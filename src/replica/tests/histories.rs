@@ -124,7 +124,7 @@ fn command(
 }
 
 /// What must hold at every tracker at every moment.
-fn check_invariants(cluster: &Cluster) {
+pub(super) fn check_invariants(cluster: &Cluster) {
     for tracker in &cluster.trackers {
         let catalog = &tracker.catalog;
         let mut names = BTreeSet::new();
@@ -166,7 +166,7 @@ fn ended(catalog: &Catalog) -> BTreeSet<(GroupId, MembershipId)> {
 }
 
 /// All changes, each origin's in order, the origins interleaved by `picks`, some repeated.
-fn replay(logs: &BTreeMap<DeviceKey, Vec<Change>>, picks: &[usize]) -> Catalog {
+pub(super) fn replay(logs: &BTreeMap<DeviceKey, Vec<Change>>, picks: &[usize]) -> Catalog {
     let mut catalog = Catalog::new();
     let mut rest: Vec<&[Change]> = logs.values().map(Vec::as_slice).collect();
     let mut picks = picks.iter().copied().cycle();

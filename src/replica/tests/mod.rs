@@ -3,6 +3,7 @@
 mod forgetting;
 mod histories;
 mod links;
+mod merge;
 mod refusals;
 mod rules;
 
