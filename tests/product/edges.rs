@@ -1,9 +1,11 @@
 //! Files and paths at their edges.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::Write as _,
     net::TcpStream,
+    os::unix::{ffi::OsStrExt as _, fs::symlink},
     path::Path,
     process::Command,
 };
@@ -146,6 +148,29 @@ fn relative_paths_are_those_of_the_client() {
     alice.ok("upload_file LICENSE g");
     bob.until("a seeder", "list_files g", |a| row(a, "files", "LICENSE")["seeders"] == 1);
     assert!(bob.fetch("g", "LICENSE", &world.folder("copies")) == fs::read("LICENSE").unwrap());
+}
+
+#[test]
+fn a_folder_whose_name_is_no_text_holds_shares_and_downloads() {
+    let world = World::new(1);
+    let [mut alice, mut bob] = world.group("g", ["alice", "bob"]);
+    let strange = world.path("").join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&strange).unwrap();
+    symlink(&strange, world.path("folder")).unwrap();
+    let content = noise(4, 600_000);
+    fs::write(strange.join("f.bin"), &content).unwrap();
+    alice.ok(&format!("upload_file {} g", world.path("folder/f.bin").display()));
+    bob.until("a seeder", "list_files g", |a| row(a, "files", "f.bin")["seeders"] == 1);
+    bob.ok(&format!("download_file g f.bin {}", world.path("folder/copy").display()));
+    bob.ok("wait g f.bin");
+    assert!(fs::read(strange.join("copy")).unwrap() == content);
+    for client in [&mut alice, &mut bob] {
+        client.kill();
+        client.restart();
+        client.log_in();
+        client.until("it is shared again", "show_shares", |a| !row(a, "shares", "f.bin").is_null());
+    }
+    assert_eq!(bob.download("f.bin")["state"], "C");
 }
 
 #[test]

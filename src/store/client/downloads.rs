@@ -50,8 +50,10 @@ pub struct DownloadRecord {
     /// What the file was last called in the group.
     pub name: FileName,
     /// Where it will be.
+    #[serde(with = "super::path")]
     pub destination: PathBuf,
     /// Where the partial file is.
+    #[serde(with = "super::path")]
     pub partial: PathBuf,
     /// The damaged file that it replaces at the end; `None`: the destination must be free.
     pub replaces: Option<FileStamp>,

@@ -4,6 +4,7 @@ pub mod downloads;
 pub mod identity;
 pub mod manifests;
 pub mod memory;
+mod path;
 pub mod shares;
 
 use std::{

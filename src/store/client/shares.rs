@@ -32,6 +32,7 @@ pub struct ShareRecord {
     /// What the file was last called in the group.
     pub name: FileName,
     /// Where it lies.
+    #[serde(with = "super::path")]
     pub path: PathBuf,
     /// What it was when it was hashed: while it is that, it need not be hashed again.
     pub stamp: FileStamp,
