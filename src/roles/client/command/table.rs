@@ -65,11 +65,15 @@ pub fn find(name: &str) -> Option<&'static Spec> {
     COMMANDS.iter().find(|spec| spec.name == name || spec.alias == Some(name))
 }
 
-/// The command whose name is nearest to a mistyped one.
+/// The command whose name is nearest to a mistyped one. Names of quite another length are not compared: a whole text may have
+/// been pasted, and a comparison takes memory for every pair of characters.
 pub fn nearest(name: &str) -> Option<&'static Spec> {
-    let distance = |spec: &&Spec| strsim::damerau_levenshtein(name, spec.name);
-    let near = COMMANDS.iter().min_by_key(distance)?;
-    (distance(&near) <= near.name.len().div_ceil(4)).then_some(near)
+    let length = name.chars().count();
+    let most = |spec: &Spec| spec.name.len().div_ceil(4);
+    let candidates = COMMANDS.iter().filter(|spec| spec.name.len().abs_diff(length) <= most(spec));
+    let measured = candidates.map(|spec| (strsim::damerau_levenshtein(name, spec.name), spec));
+    let (distance, near) = measured.min_by_key(|(distance, _)| *distance)?;
+    (distance <= most(near)).then_some(near)
 }
 
 /// Every command, in the order in which `help` shows them.
@@ -457,5 +461,6 @@ mod tests {
         assert_eq!(nearest("lgoin"), Some("login"));
         assert_eq!(nearest("downlaod_file"), Some("download_file"));
         assert_eq!(nearest("frobnicate"), None);
+        assert_eq!(nearest(&"login".repeat(1 << 22)), None);
     }
 }
