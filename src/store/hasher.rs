@@ -9,7 +9,7 @@ use std::{io, path::Path, sync::Arc};
 use super::disk::{Disk, DiskFile, FileStamp, OpenMode};
 use crate::protocol::{
     hash::{FileHash, PieceHash},
-    piece::{PIECE_SIZE, PieceIndex, piece_count},
+    piece::{MAX_FILE_SIZE, PIECE_SIZE, PieceIndex, piece_count},
 };
 
 /// Pieces read and hashed in one step: 4 MiB, some milliseconds of work.
@@ -21,6 +21,9 @@ pub enum HashError {
     /// It is a folder.
     #[error("it is a folder")]
     Directory,
+    /// It is larger than any file that can be shared.
+    #[error("it is larger than 2 TiB")]
+    TooLarge,
     /// It was written to, or replaced, while it was read.
     #[error("it changed while it was read")]
     Changed,
@@ -44,6 +47,9 @@ impl Source {
         }
         let file = disk.open(path, OpenMode::Read)?;
         let stamp = file.stat()?.stamp;
+        if stamp.size > MAX_FILE_SIZE {
+            return Err(HashError::TooLarge);
+        }
         Ok(Self { file, stamp })
     }
 

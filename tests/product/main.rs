@@ -17,6 +17,7 @@ mod edges;
 mod errors;
 mod failover;
 mod life;
+mod limits;
 mod many;
 mod partition;
 mod swarm;

@@ -49,6 +49,10 @@ pub(super) fn hashing(error: &HashError, path: &Path) -> Failure {
         HashError::Directory => {
             Failure::new(ErrorCode::IsDirectory, format!("{path} is a folder. Upload its files one by one."))
         }
+        HashError::TooLarge => Failure::new(
+            ErrorCode::NotReadable,
+            format!("{path} is larger than 2 TiB, the most that a shared file may have. Share it in parts."),
+        ),
         HashError::Changed => Failure::new(
             ErrorCode::FileChanged,
             format!("{path} changed while it was read. Upload it again when it rests."),
