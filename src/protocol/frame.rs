@@ -14,6 +14,9 @@ pub const BLOCK: u8 = 1;
 /// Bytes before the body: length and kind.
 pub const HEADER_SIZE: usize = 5;
 
+/// Values inside values at most; no message of ours comes near.
+const MAX_NESTING: usize = 64;
+
 /// A frame as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -82,7 +85,15 @@ pub fn read_message<M: DeserializeOwned>(frame: &Frame) -> Result<M, FrameError>
     if frame.kind != MESSAGE {
         return Err(FrameError::Message(format!("kind {}", frame.kind)));
     }
-    rmp_serde::from_slice(&frame.body).map_err(|error| FrameError::Message(error.to_string()))
+    decode(&frame.body).map_err(|error| FrameError::Message(error.to_string()))
+}
+
+/// Reads MessagePack from the network. Values nested deeper than any message are refused: what lies in a field nobody knows is
+/// skipped by recursion, and the stack of a thread holds a few hundred turns of it.
+pub(super) fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, rmp_serde::decode::Error> {
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
+    decoder.set_max_depth(MAX_NESTING);
+    M::deserialize(&mut decoder)
 }
 
 #[cfg(test)]
@@ -112,6 +123,14 @@ mod tests {
         assert!(take_frame(&mut empty, limit).is_err());
     }
 
+    #[test]
+    fn deep_nesting_is_refused_within_the_stack_of_a_thread() {
+        for nesting in [&[0x91][..], &[0x81, 0xa0], &[0xdd, 0, 0, 0, 1]] {
+            let frame = Frame { kind: MESSAGE, body: nesting.repeat(100_000).into() };
+            assert!(matches!(read_message::<serde::de::IgnoredAny>(&frame), Err(FrameError::Message(_))));
+        }
+    }
+
     proptest! {
         #[test]
         fn frames_come_out_as_they_went_in_however_cut(texts in prop::collection::vec(".{0,20}", 0..8), cut in 1usize..9) {
@@ -129,6 +148,29 @@ mod tests {
             }
             prop_assert_eq!(received, texts);
             prop_assert!(buffer.is_empty());
+        }
+
+        #[test]
+        fn a_frame_is_whole_at_its_last_byte_and_not_before(body in prop::collection::vec(any::<u8>(), 0..40), cut in 0usize..45) {
+            let mut wire = BytesMut::new();
+            put_header(MESSAGE, body.len(), &mut wire);
+            wire.extend_from_slice(&body);
+            let cut = cut.min(wire.len() - 1);
+            let rest = wire.split_off(cut);
+            prop_assert_eq!(take_frame(&mut wire, limit), Ok(None));
+            wire.extend_from_slice(&rest);
+            prop_assert_eq!(take_frame(&mut wire, limit), Ok(Some(Frame { kind: MESSAGE, body: body.into() })));
+            prop_assert!(wire.is_empty());
+        }
+
+        #[test]
+        fn a_header_is_judged_by_its_kind_and_length_alone(claimed: u32, kind in 0u8..3) {
+            let mut wire = BytesMut::new();
+            wire.put_u32_le(claimed);
+            wire.put_u8(kind);
+            let allowed = kind == MESSAGE && (1..=101).contains(&claimed);
+            prop_assert_eq!(take_frame(&mut wire, limit).is_ok(), allowed);
+            prop_assert!(wire.capacity() <= 256);
         }
 
         #[test]

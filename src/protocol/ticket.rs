@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     device::{DeviceSecret, is_signed_by},
+    frame::decode,
     ids::{DeviceKey, GroupId, MembershipId, UserId},
     name::UserName,
     version::Timestamp,
@@ -128,7 +129,7 @@ impl Signed {
         if !is_signed_by(&self.signer, &signed_bytes::<S>(&self.body), &self.signature) {
             return Err(TicketError::Forged);
         }
-        let statement: S = rmp_serde::from_slice(&self.body).map_err(|_| TicketError::Forged)?;
+        let statement: S = decode(&self.body).map_err(|_| TicketError::Forged)?;
         let tolerance_ms = u64::try_from(CLOCK_TOLERANCE.as_millis()).unwrap_or(u64::MAX);
         let (from, until) = statement.validity_ms();
         if signer_now_ms >= until {
@@ -147,6 +148,8 @@ fn signed_bytes<S: Statement>(body: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn ticket() -> Ticket {
@@ -179,5 +182,42 @@ mod tests {
         assert_eq!(signed.open::<Session>(1_000_000), Err(TicketError::Forged));
         let other = Signed { signer: DeviceSecret::from_seed([8; 32]).key(), ..signed };
         assert_eq!(other.open::<Ticket>(1_000_000), Err(TicketError::Forged));
+    }
+
+    proptest! {
+        #[test]
+        fn a_ticket_opens_by_its_signers_clock_alone(issued_ms: u64, life_ms in 1u64..1_000_000, now: u64, near in 0u64..2_000_000) {
+            let issued = ticket();
+            let expires_ms = issued_ms.saturating_add(life_ms);
+            let signed = Signed::seal(&Ticket { issued_ms, expires_ms, ..issued }, &DeviceSecret::from_seed([9; 32]));
+            for now in [now, issued_ms.saturating_sub(1_000_000).saturating_add(near)] {
+                let opened = signed.open::<Ticket>(now);
+                if now >= expires_ms {
+                    prop_assert_eq!(opened, Err(TicketError::Expired));
+                } else if issued_ms > now.saturating_add(30_000) {
+                    prop_assert_eq!(opened, Err(TicketError::Future));
+                } else {
+                    prop_assert_eq!(opened.map(|ticket| ticket.issued_ms), Ok(issued_ms));
+                }
+            }
+        }
+
+        #[test]
+        fn any_byte_changed_makes_it_forged(at: prop::sample::Index, flip in 1u8..) {
+            let signed = Signed::seal(&ticket(), &DeviceSecret::from_seed([9; 32]));
+            let Signed { mut signer, mut body, mut signature } = signed;
+            let at = at.index(32 + body.len() + signature.len());
+            let byte = signer.0.iter_mut().chain(&mut body).chain(&mut signature).nth(at).unwrap();
+            *byte ^= flip;
+            prop_assert_eq!(Signed { signer, body, signature }.open::<Ticket>(1_000_000), Err(TicketError::Forged));
+        }
+
+        #[test]
+        fn rubbish_is_forged(body in prop::collection::vec(any::<u8>(), 0..200), signature in prop::collection::vec(any::<u8>(), 0..80), is_signed: bool) {
+            let secret = DeviceSecret::from_seed([9; 32]);
+            let own = secret.sign(&signed_bytes::<Session>(&body)).to_vec();
+            let signed = Signed { signer: secret.key(), body, signature: if is_signed { own } else { signature } };
+            prop_assert_eq!(signed.open::<Session>(0), Err(TicketError::Forged));
+        }
     }
 }
