@@ -178,6 +178,20 @@ mod tests {
         }
 
         #[test]
+        fn what_travels_is_a_set_of_its_pieces_or_refused(len in 0u32..80, bytes in prop::collection::vec(any::<u8>(), 0..11)) {
+            let spare = |bit: u32| bytes[bit as usize / 8] >> (7 - bit % 8) & 1 == 1;
+            let bits = u32::try_from(bytes.len() * 8).unwrap();
+            let is_sound = bits == len.div_ceil(8) * 8 && !(len..bits).any(spare);
+            let read = Bitfield::try_from(Wire(len, bytes.clone()));
+            prop_assert_eq!(read.is_ok(), is_sound);
+            if let Ok(field) = read {
+                prop_assert_eq!(field.present().map(|piece| piece.0).collect::<Vec<_>>(), (0..len).filter(|bit| spare(*bit)).collect::<Vec<_>>());
+                prop_assert_eq!(field.present().count(), field.count() as usize);
+                prop_assert_eq!(Wire::from(field).1, bytes);
+            }
+        }
+
+        #[test]
         fn behaves_as_a_set(len in 0u32..100, changes in prop::collection::vec((0u32..110, any::<bool>()), 0..200)) {
             let mut field = Bitfield::empty(len);
             let mut model = BTreeSet::new();

@@ -182,6 +182,8 @@ fn page_hash(bytes: &[u8]) -> Blake3Hash {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::protocol::piece::PIECE_SIZE;
 
@@ -220,5 +222,77 @@ mod tests {
         let (header, _) = sample(3);
         assert_eq!(ManifestHeader { size: 0, ..header.clone() }.check(), Err(ManifestError::PageCount));
         assert_eq!(ManifestHeader { size: u64::MAX, ..header }.check(), Err(ManifestError::TooLarge));
+    }
+
+    /// What may become of pages on their way.
+    #[derive(Clone, Debug)]
+    enum Damage {
+        Flip(prop::sample::Index, prop::sample::Index, u8),
+        Cut(prop::sample::Index, usize),
+        Grow(prop::sample::Index, usize),
+        Swap(prop::sample::Index, prop::sample::Index),
+        Drop(prop::sample::Index),
+        Repeat(prop::sample::Index),
+    }
+
+    fn damage() -> impl Strategy<Value = Damage> {
+        let index = any::<prop::sample::Index>;
+        prop_oneof![
+            (index(), index(), 1u8..).prop_map(|(page, byte, flip)| Damage::Flip(page, byte, flip)),
+            (index(), 1usize..200).prop_map(|(page, bytes)| Damage::Cut(page, bytes)),
+            (index(), 1usize..200).prop_map(|(page, bytes)| Damage::Grow(page, bytes)),
+            (index(), index()).prop_map(|(page, other)| Damage::Swap(page, other)),
+            index().prop_map(Damage::Drop),
+            index().prop_map(Damage::Repeat),
+        ]
+    }
+
+    fn damaged(mut pages: Vec<Vec<u8>>, damage: &[Damage]) -> Vec<Vec<u8>> {
+        for one in damage {
+            let count = pages.len();
+            match one {
+                _ if count == 0 => return pages,
+                Damage::Flip(page, byte, flip) => {
+                    let page = &mut pages[page.index(count)];
+                    let at = byte.index(page.len().max(1));
+                    page.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= flip);
+                }
+                Damage::Cut(page, bytes) => {
+                    let page = &mut pages[page.index(count)];
+                    page.truncate(page.len().saturating_sub(*bytes));
+                }
+                Damage::Grow(page, bytes) => pages[page.index(count)].extend(vec![0; *bytes]),
+                Damage::Swap(page, other) => pages.swap(page.index(count), other.index(count)),
+                Damage::Drop(page) => drop(pages.remove(page.index(count))),
+                Damage::Repeat(page) => pages.insert(page.index(count), pages[page.index(count)].clone()),
+            }
+        }
+        pages
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_pages_but_its_own_make_a_manifest(
+            pieces in prop_oneof![0u32..4, Just(PAGE_PIECES), PAGE_PIECES..2 * PAGE_PIECES + 3],
+            damage in prop::collection::vec(damage(), 0..3),
+        ) {
+            let (header, pages) = sample(pieces);
+            let received = damaged(pages.clone(), &damage);
+            let assembled = Manifest::assemble(header, &received);
+            prop_assert_eq!(assembled.is_ok(), received == pages);
+        }
+
+        #[test]
+        fn any_pages_are_checked_without_panic(
+            size: u64, named in prop::collection::vec(any::<[u8; 32]>(), 0..4), page: u32,
+            pages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..120), 0..4),
+        ) {
+            let header = ManifestHeader { size, pages: named.into_iter().map(Blake3Hash).collect(), ..sample(1).0 };
+            prop_assert!(pages.is_empty() || Manifest::assemble(header.clone(), &pages).is_err());
+            let refused = ManifestError::Page(page);
+            prop_assert_eq!(header.check_page(page, pages.first().map_or(&[], Vec::as_slice)), Err(refused));
+        }
     }
 }

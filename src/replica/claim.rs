@@ -217,7 +217,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::ids::FileId;
+    use crate::protocol::{
+        ids::{FileId, UserId},
+        name::{FileName, UserName},
+    };
 
     const NAMES: [&str; 5] = ["a", "a~1", "a~1.1", "a~1~1", "b"];
 
@@ -231,7 +234,63 @@ mod tests {
         prop::option::weighted(0.8, claim)
     }
 
+    /// Claims to account names, as they are made: without marks.
+    fn account_claim() -> impl Strategy<Value = Option<Claim<UserName>>> {
+        let claim = (0usize..3, 0u64..4, 1u16..3).prop_map(|(name, wall_ms, no)| Claim {
+            name: UserName::parse(["ann", "bob", &"x".repeat(64)][name]).unwrap(),
+            at: Timestamp { wall_ms, logical: 0 },
+            taken_by: TrackerNo(no),
+        });
+        prop::option::weighted(0.8, claim)
+    }
+
     proptest! {
+        #[test]
+        fn the_earliest_claim_has_the_name_and_the_others_bear_a_mark_of_their_tracker(
+            history in prop::collection::vec((0u8..8, account_claim()), 0..40)
+        ) {
+            let mut claims = Claims::default();
+            for (id, claim) in &history {
+                claims.set(UserId([*id; 32]), claim.clone());
+            }
+            let last: BTreeMap<_, _> = history.into_iter().map(|(id, claim)| (UserId([id; 32]), claim)).collect();
+            for (id, claim) in &last {
+                let Some(claim) = claim else {
+                    prop_assert_eq!(claims.names.get(id), None);
+                    continue;
+                };
+                let rivals = last.iter().filter(|(_, other)| other.as_ref().is_some_and(|other| other.name == claim.name));
+                let first = rivals.filter_map(|(id, other)| Some((other.as_ref()?.at, *id))).min();
+                let called = claims.names[id].as_str();
+                prop_assert!(UserName::parse(called).is_ok());
+                if first == Some((claim.at, *id)) {
+                    prop_assert_eq!(called, claim.name.as_str());
+                } else {
+                    let marked = format!("{}~{}", claim.name, claim.taken_by);
+                    prop_assert!(called == marked || called.starts_with(&format!("{marked}.")), "{}", called);
+                }
+            }
+        }
+
+        #[test]
+        fn a_later_claim_changes_no_name(
+            history in prop::collection::vec((0u8..8, account_claim()), 0..20), name in 0usize..3, no in 1u16..3
+        ) {
+            let mut claims = Claims::default();
+            for (id, claim) in history {
+                claims.set(UserId([id; 32]), claim);
+            }
+            let before = claims.names.clone();
+            let name = UserName::parse(["ann", "bob", "cat"][name]).unwrap();
+            let late = Claim { name, at: Timestamp { wall_ms: 9, logical: 0 }, taken_by: TrackerNo(no) };
+            let newcomer = UserId([9; 32]);
+            for renamed in claims.set(newcomer, Some(late)) {
+                prop_assert_eq!(renamed.id, newcomer);
+            }
+            claims.set(newcomer, None);
+            prop_assert_eq!(claims.names, before);
+        }
+
         #[test]
         fn names_follow_from_the_live_claims_alone(history in prop::collection::vec((0u8..8, claim()), 0..40)) {
             let mut claims = Claims::default();

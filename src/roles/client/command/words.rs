@@ -212,6 +212,20 @@ mod tests {
         }
 
         #[test]
+        fn words_read_back_whatever_blanks_part_them(
+            words in prop::collection::vec("\\PC{0,9}", 1..6),
+            blanks in prop::collection::vec("[ \t\r\n\u{a0}\u{200b}\u{feff}]{1,3}", 7),
+        ) {
+            let mut line = blanks[6].clone();
+            for (word, blank) in words.iter().zip(&blanks) {
+                line.extend([quote(word).as_str(), blank]);
+            }
+            prop_assert_eq!(split(&line), Ok(words.clone()));
+            let (before, last) = split_unfinished(line.trim_end_matches(is_blank));
+            prop_assert_eq!([before, vec![last.text]].concat(), words);
+        }
+
+        #[test]
         fn agrees_with_shlex(line in r#"[a-c ;'"\\$\t]{0,24}"#) {
             prop_assert_eq!(split(&line).ok(), shlex::split(&line));
         }
