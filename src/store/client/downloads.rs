@@ -167,38 +167,51 @@ fn encode(record: &DownloadRecord) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         protocol::{hash::PieceHash, piece::PieceIndex},
         store::{client::shares, database::open_database, disk::SystemDisk},
     };
 
-    #[test]
-    fn what_a_cancelled_download_does_late_is_without_effect() {
+    fn open() -> (tempfile::TempDir, Database) {
         let folder = tempfile::tempdir().unwrap();
         let database = open_database(&SystemDisk, &folder.path().join("library")).unwrap();
         shares::list(&database).unwrap();
         list(&database).unwrap();
+        (folder, database)
+    }
+
+    fn manifest() -> Manifest {
         let hash = PieceHash::of(PieceIndex(0), 1, [&b"abc"[..]]);
-        let name = FileName::parse("file").unwrap();
-        let (header, pages) = ManifestHeader::describe(name.clone(), 3, hash.sha1, &[hash]);
-        let manifest = Manifest::assemble(header.clone(), &pages).unwrap();
+        let (header, pages) = ManifestHeader::describe(FileName::parse("file").unwrap(), 3, hash.sha1, &[hash]);
+        Manifest::assemble(header, &pages).unwrap()
+    }
+
+    fn record(partial: &str) -> DownloadRecord {
         let group = GroupId([1; 32]);
-        let file = FileId::of(&group, &header.id());
-        let record = |partial: &str| DownloadRecord {
+        let manifest = manifest().header().clone();
+        DownloadRecord {
             user: UserId([2; 32]),
             group,
             group_name: GroupName::parse("team").unwrap(),
-            file,
-            name: name.clone(),
+            file: FileId::of(&group, &manifest.id()),
+            name: manifest.name.clone(),
             destination: "file".into(),
             partial: partial.into(),
             replaces: None,
             made: None,
-            manifest: header.clone(),
+            manifest,
             started_ms: 0,
             progress: Progress::Downloading,
-        };
+        }
+    }
+
+    #[test]
+    fn what_a_cancelled_download_does_late_is_without_effect() {
+        let (_folder, database) = open();
+        let (manifest, file) = (manifest(), record("").file);
         let save = |partial: &str| record_durable(&database, &file, Path::new(partial), &Bitfield::full(1)).unwrap();
         let is_durable = || durable(&database, &file, 1).unwrap().is_full();
         put(&database, &record("first"), &manifest).unwrap();
@@ -214,5 +227,30 @@ mod tests {
         assert!(is_durable());
         doubt(&database, &file).unwrap();
         assert!(!is_durable());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_record_that_cannot_be_read_hides_no_other(bytes in prop::collection::vec(any::<u8>(), 0..200), at: prop::sample::Index) {
+            let (_folder, database) = open();
+            let kept = record("partial");
+            put(&database, &kept, &manifest()).unwrap();
+            let mut cut = encode(&kept);
+            cut.truncate(at.index(cut.len()));
+            let transaction = database.begin_write().unwrap();
+            for (key, value) in [([0; 32], &bytes), ([255; 32], &cut)] {
+                transaction.open_table(DOWNLOADS).unwrap().insert(&key, value.as_slice()).unwrap();
+                transaction.open_table(DURABLE).unwrap().insert(&key, value.as_slice()).unwrap();
+                shares::put_raw(&transaction, &key, value);
+            }
+            transaction.commit().unwrap();
+            prop_assert_eq!(list(&database).unwrap(), [kept]);
+            prop_assert_eq!(shares::list(&database).unwrap(), []);
+            for key in [[0; 32], [255; 32]] {
+                prop_assert!(durable(&database, &FileId(key), 9).unwrap().is_empty());
+            }
+        }
     }
 }

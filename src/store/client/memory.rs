@@ -49,3 +49,49 @@ pub fn remember_seen(disk: &dyn Disk, dir: &DataDir, seen: &VersionVector) -> Re
     let bytes = rmp_serde::to_vec(seen).expect("a version vector holds only plain values");
     replace_small(disk, &dir.path.join(SEEN), &bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{protocol::version::Dot, store::disk::SystemDisk};
+
+    fn vector(dots: &[([u8; 32], u64)]) -> VersionVector {
+        let mut vector = VersionVector::default();
+        for &(origin, counter) in dots {
+            vector.insert(Dot { origin: DeviceKey(origin), counter });
+        }
+        vector
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_was_remembered_is_known_again(
+            known in prop::collection::btree_map("[a-z0-9.:\\[\\]]{1,20}", any::<[u8; 32]>().prop_map(DeviceKey), 0..5),
+            dots in prop::collection::vec(any::<([u8; 32], u64)>(), 0..5),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let dir = DataDir::open(&SystemDisk, folder.path()).unwrap();
+            prop_assert!(known_trackers(&SystemDisk, &dir).unwrap().is_empty());
+            remember_trackers(&SystemDisk, &dir, &known).unwrap();
+            prop_assert_eq!(known_trackers(&SystemDisk, &dir).unwrap(), known);
+            remember_seen(&SystemDisk, &dir, &vector(&dots)).unwrap();
+            prop_assert_eq!(seen(&SystemDisk, folder.path()).unwrap(), vector(&dots));
+        }
+
+        #[test]
+        fn rubbish_is_nothing_remembered_and_spoils_no_line_beside_it(bytes in prop::collection::vec(any::<u8>(), 0..100), key: [u8; 32]) {
+            let folder = tempfile::tempdir().unwrap();
+            let dir = DataDir::open(&SystemDisk, folder.path()).unwrap();
+            let line = format!("\n10.0.0.1:5000 {}\n", device_key_text(&DeviceKey(key)));
+            std::fs::write(folder.path().join(KNOWN_TRACKERS), [&bytes, line.as_bytes()].concat()).unwrap();
+            std::fs::write(folder.path().join(SEEN), &bytes).unwrap();
+            let known = known_trackers(&SystemDisk, &dir).unwrap();
+            prop_assert_eq!(known.get("10.0.0.1:5000"), Some(&DeviceKey(key)));
+            let _ = seen(&SystemDisk, folder.path()).unwrap();
+        }
+    }
+}

@@ -95,3 +95,9 @@ pub(super) fn is_kept(transaction: &redb::WriteTransaction, file: &FileId) -> Ta
 fn encode(record: &ShareRecord) -> Vec<u8> {
     rmp_serde::to_vec_named(record).expect("a record holds only plain values")
 }
+
+/// Keeps bytes that may be no share.
+#[cfg(test)]
+pub(super) fn put_raw(transaction: &redb::WriteTransaction, file: &[u8; 32], bytes: &[u8]) {
+    transaction.open_table(SHARES).unwrap().insert(file, bytes).unwrap();
+}

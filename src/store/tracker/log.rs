@@ -88,6 +88,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Change, StoreError> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::{super::tests::store, *};
     use crate::protocol::{
         ids::{RequestId, TrackerNo, UserId},
@@ -126,5 +128,24 @@ pub(super) mod tests {
         assert_eq!(store.changes(&origin, 1, 4, 1 << 20).unwrap(), all[1..4]);
         assert_eq!(store.changes(&origin, 1, 4, 1).unwrap(), all[1..2]);
         assert_eq!(store.changes(&origin, 5, 5, 1).unwrap(), []);
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_record_is_told_and_not_skipped(bytes in prop::collection::vec(any::<u8>(), 0..200), at: prop::sample::Index) {
+            let mut cut = encode(&change(1, 2));
+            cut.truncate(at.index(cut.len()));
+            for damaged in [bytes, cut] {
+                let store = store();
+                store.append(&[change(1, 1)]).unwrap();
+                let transaction = store.database.begin_write().unwrap();
+                transaction.open_table(TABLE).unwrap().insert((&[1; 32], 2), damaged.as_slice()).unwrap();
+                transaction.commit().unwrap();
+                let told = store.replay(|_| {});
+                prop_assert!(matches!(told, Err(StoreError::Damaged("changes"))), "{told:?}");
+                let read = store.changes(&DeviceKey([1; 32]), 1, 2, 1 << 20);
+                prop_assert!(matches!(read, Err(StoreError::Damaged("changes"))));
+            }
+        }
     }
 }
