@@ -188,11 +188,13 @@ impl Exchange {
         fetch::remove_partial(&self.seams, record).await.map(|()| Reply::Done)
     }
 
-    /// `wait`: returns when the download, or every one, is no longer downloading.
+    /// `wait`: returns when the download, or every one, is no longer downloading, and that is on disk.
     pub async fn wait(&self, download: Option<(GroupName, FileName)>) -> Result<Reply, Failure> {
         let (reply, ended) = oneshot::channel();
         self.try_turn(move |hub| hub.wait(download, reply)).await?;
-        ended.await.unwrap_or_else(|_| Err(stopping())).map(Reply::Waited)
+        let ended = ended.await.unwrap_or_else(|_| Err(stopping()));
+        self.recorded().await;
+        ended.map(Reply::Waited)
     }
 
     /// `show_peers`
