@@ -127,8 +127,10 @@ impl First {
         self.dave.does("wait books book").await?;
         self.dave.must_have("/home/book", &self.book)?;
         let after = (uploaded(&self.alice).await?, uploaded(&self.carol).await?);
-        if after.0 == before.0 || after.1 == before.1 {
-            return Err(format!("not both seeders served: {before:?}, {after:?}").into());
+        // Alice's tracker is the one that dies: while it does not vouch for Dave's ticket she serves nothing, and Carol may be done
+        // by the time she gives it up.
+        if after.1 == before.1 {
+            return Err(format!("Carol served nothing: {before:?}, {after:?}").into());
         }
         let reply = self.dave.does("show_downloads").await?;
         match &reply {
