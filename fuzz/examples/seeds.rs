@@ -18,8 +18,8 @@ use p2p::protocol::{
     name::{FileName, GroupName, UserName},
     peer::{PeerMessage, put_block_header},
     piece::{Block, PieceIndex},
-    record::{Change, ChangeBody, Credential, EndReason},
-    sync::{DevicePresence, SyncMessage},
+    record::{Change, ChangeBody, Credential, Done, EndReason, Kept, Tombstone, Verdict},
+    sync::{DevicePresence, SnapshotCursor, SnapshotPage, StableTracker, SyncMessage},
     ticket::{Session, Signed, Ticket},
     version::{Dot, Timestamp, VersionVector},
 };
@@ -185,8 +185,19 @@ fn sync_messages() -> Vec<SyncMessage> {
         SyncMessage::Digest { vector: vector(), digest, now_ms: 1000 },
         SyncMessage::Page { manifest: header().id(), page: 0, bytes: Some(serde_bytes::ByteBuf::from(page())) },
         SyncMessage::Presence(vec![said]),
+        SyncMessage::Stable(vec![StableTracker { tracker: DEVICE, confirmed: vector(), folded: vector() }]),
+        SyncMessage::SnapshotOffer { folded: vector(), latest: Timestamp { wall_ms: 5, logical: 0 } },
+        SyncMessage::GetSnapshot { after: Some(SnapshotCursor::Tombstone(RequestId([8; 32]))) },
+        SyncMessage::Snapshot(snapshot_page()),
         SyncMessage::AskToDial { device: DEVICE, group: GROUP, file: FILE, peer: peer() },
     ]
+}
+
+fn snapshot_page() -> SnapshotPage {
+    let verdict = Some(Verdict { valid: true, effective: true });
+    let kept = changes().into_iter().map(|change| Kept { change, verdict }).collect();
+    let done = Done::SharedOnce { file: FILE, name: file() };
+    SnapshotPage { kept, tombstones: vec![Tombstone { request: RequestId([8; 32]), done }], next: None }
 }
 
 /// A history of two trackers: two users, a group, a membership that begins and ends, a share.

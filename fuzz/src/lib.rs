@@ -69,10 +69,12 @@ pub fn from_tracker(bytes: &[u8]) {
     let _: Option<FromTracker> = message(bytes);
 }
 
-/// What trackers send each other; changes are merged in two orders.
+/// What trackers send each other; changes are merged in two orders, and a snapshot is taken in.
 pub fn sync_message(bytes: &[u8]) {
-    if let Some(SyncMessage::Changes(changes)) = message(bytes) {
-        merge::in_any_order(&changes);
+    match message(bytes) {
+        Some(SyncMessage::Changes(changes)) => merge::in_any_order(&changes),
+        Some(SyncMessage::Snapshot(page)) => merge::snapshot(page),
+        _ => {}
     }
 }
 
