@@ -126,6 +126,11 @@ impl Joined {
         Self { group, asked: false, theirs: Theirs::NotYet, pieces: None, up: RateMeter::default() }
     }
 
+    /// Whether our join waits for our ticket alone. Who is still being checked is told nothing.
+    fn lacks_ticket(&self) -> bool {
+        !self.asked && self.theirs != Theirs::Waits
+    }
+
     /// Whether their requests are served.
     pub(super) fn is_served(&self) -> bool {
         self.theirs == Theirs::Told
@@ -392,7 +397,7 @@ impl Hub {
             let Some(peer) = self.peers.links.get(&id) else { continue };
             let files = peer.files.iter().filter(|(_, joined)| joined.group == group);
             let waiting: Vec<FileId> =
-                files.clone().filter(|(_, joined)| !joined.asked).map(|(file, _)| *file).collect();
+                files.clone().filter(|(_, joined)| joined.lacks_ticket()).map(|(file, _)| *file).collect();
             if is_new && files.clone().any(|(_, joined)| joined.asked) {
                 self.send(id, PeerMessage::Renew { group, ticket: ticket.clone() });
             }
@@ -404,7 +409,8 @@ impl Hub {
 
     /// Joins that wait for a ticket which no tracker gave are tried again.
     pub(super) fn retry_joins(&mut self) {
-        let waiting = self.peers.links.values().flat_map(|peer| peer.files.values()).filter(|joined| !joined.asked);
+        let waiting =
+            self.peers.links.values().flat_map(|peer| peer.files.values()).filter(|joined| joined.lacks_ticket());
         let groups: BTreeSet<GroupId> = waiting.map(|joined| joined.group).collect();
         for group in groups {
             if !self.tickets.contains_key(&group) {
@@ -428,11 +434,14 @@ impl Hub {
     fn they_have(&mut self, id: PeerId, file: FileId, pieces: Bitfield) {
         let Some(size) = self.local_size(file) else { return };
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
-        let Some(joined) = peer.files.get_mut(&file).filter(|joined| joined.theirs >= Theirs::Verified) else { return };
+        let Some(joined) = peer.files.get_mut(&file).filter(|joined| joined.theirs >= Theirs::Waits) else { return };
         if pieces.len() != piece_count(size) {
             return self.expel(id, "its bitfield is not the file's");
         }
         joined.pieces = Some(pieces.clone());
+        if joined.theirs == Theirs::Waits {
+            return;
+        }
         let device = peer.device;
         if self.transfers.get(&file).is_some_and(|transfer| !transfer.banned.contains(&device)) {
             self.note_source(file, id, device);
