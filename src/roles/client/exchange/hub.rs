@@ -97,6 +97,8 @@ pub(super) struct Hub {
     pub(super) ledger: Ledger,
     /// Our own member tickets, as last fetched; those on their way are `None`.
     pub(super) tickets: BTreeMap<GroupId, Option<Signed>>,
+    /// When one of them was last thrown away because a peer refused it.
+    pub(super) tickets_doubted: BTreeMap<GroupId, Instant>,
     /// What is known of the memberships that peers showed tickets for.
     pub(super) standing: Standing,
     /// Runs of downloads begun so far.
@@ -120,6 +122,7 @@ impl Hub {
             waiters: Vec::new(),
             ledger: Ledger::default(),
             tickets: BTreeMap::new(),
+            tickets_doubted: BTreeMap::new(),
             standing: Standing::default(),
             runs: 0,
             tick_at: now + TICK,

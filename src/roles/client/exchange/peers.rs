@@ -37,6 +37,8 @@ use crate::{
 const SILENCE: Duration = Duration::from_mins(1);
 /// A link that stands in a new one's way is given up after this long without a word.
 const DOUBT: Duration = Duration::from_secs(10);
+/// How often a ticket of ours is fetched anew because somebody refused it.
+const DOUBT_TICKET_EVERY: Duration = Duration::from_secs(5);
 /// How often an idle link is kept alive.
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// An unused link is closed after this long.
@@ -466,11 +468,22 @@ impl Hub {
             tracing::debug!(peer = id.0, %failure, "a peer refused our ticket");
             let joined = self.peers.links.get(&id).and_then(|peer| peer.files.get(&file));
             if let Some(group) = joined.filter(|joined| joined.asked).map(|joined| joined.group) {
-                self.tickets.remove(&group);
-                self.seams.tracker.forget_ticket(group);
+                self.doubt_ticket(group);
             }
         }
         self.forget_joined(id, file);
+    }
+
+    /// Our ticket was refused: another is fetched for the next join, now and then. Whoever refuses good ones over and over must
+    /// not make this device ask the tracker each time, and tell all others of each new ticket.
+    fn doubt_ticket(&mut self, group: GroupId) {
+        let now = self.now;
+        if self.tickets_doubted.get(&group).is_some_and(|at| now.saturating_duration_since(*at) < DOUBT_TICKET_EVERY) {
+            return;
+        }
+        self.tickets_doubted.insert(group, now);
+        self.tickets.remove(&group);
+        self.seams.tracker.forget_ticket(group);
     }
 
     fn they_renew(&mut self, id: PeerId, group: GroupId, signed: Signed) {

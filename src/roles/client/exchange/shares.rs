@@ -225,6 +225,7 @@ impl Hub {
         self.transfers.clear();
         self.shares.clear();
         self.tickets.clear();
+        self.tickets_doubted.clear();
         self.standing = Standing::default();
         for waiter in self.waiters.drain(..) {
             waiter.give_up(Failure::new(

@@ -6,7 +6,7 @@ mod town;
 
 use std::{path::Path, time::Duration};
 
-use stranger::{Vice, knock, linger, rejoin, seed_badly};
+use stranger::{Vice, knock, linger, refuse, rejoin, seed_badly};
 use tokio::time::{Instant, sleep};
 use town::{Client, Town, content, group, name};
 
@@ -113,6 +113,17 @@ async fn a_liar_that_hangs_up_before_it_is_found_out_is_banned_all_the_same() {
     seed_badly(&town, "eve", file, Vice::LiesAndHangsUp).await;
     bob.download("file").await;
     assert_eq!(bob.wait().await.unwrap_err().code, ErrorCode::Integrity);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_has_counts_though_it_is_said_before_the_ticket_is_checked() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    let file = ann.upload(&town.write("file", 3 * PIECE)).await;
+    ann.exchange.logged_out().await;
+    seed_badly(&town, "eve", file, Vice::LiesInTwoWords).await;
+    bob.download("file").await;
+    assert_eq!(bob.wait().await.unwrap_err().code, ErrorCode::Integrity, "it was asked, and found out");
 }
 
 #[tokio::test(start_paused = true)]
@@ -400,6 +411,19 @@ async fn a_join_refused_for_its_ticket_may_be_repeated_with_a_good_one() {
     let heard = rejoin(&town, &eve, &address, file, [good.clone(), bad, good]).await;
     let joins = heard.iter().filter(|it| matches!(it, PeerMessage::Join { pieces: Some(_), .. })).count();
     assert_eq!(joins, 2, "{heard:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_refuses_good_tickets_costs_the_tracker_few() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    let file = ann.upload(&town.write("file", PIECE)).await;
+    sleep(Duration::from_secs(1)).await;
+    let address = peers(&bob, "file").await[0].address.clone();
+    let eve = DeviceSecret::from_seed([66; 32]);
+    let refused = refuse(&town, &eve, &address, file, town.ticket("eve", eve.key())).await;
+    assert!(refused > 50, "{refused}");
+    assert!(town.tickets_given() < 10, "{}", town.tickets_given());
 }
 
 #[tokio::test(start_paused = true)]

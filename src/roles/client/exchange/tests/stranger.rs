@@ -1,14 +1,16 @@
 //! Peers written from the protocol, not from our client: they lie, stall, or have no business there.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::town::{GROUP, Town};
 use crate::{
     protocol::{
         bitfield::Bitfield,
         device::DeviceSecret,
+        error::{ErrorCode, Failure},
         frame::{MESSAGE, read_message},
         ids::{DeviceKey, FileId},
         peer::{PeerMessage, VERSION},
@@ -29,6 +31,8 @@ pub(super) enum Vice {
     Lies,
     /// The same, and hangs up at once.
     LiesAndHangsUp,
+    /// The same, and says what it has in a message of its own, before its ticket can have been checked.
+    LiesInTwoWords,
     /// Never answers.
     Stalls,
 }
@@ -60,8 +64,13 @@ async fn serve_badly(link: Link, file: FileId, ticket: Signed, pieces: Bitfield,
         }
         match read_message(&frame).unwrap() {
             PeerMessage::Join { .. } => {
-                let (ticket, pieces) = (ticket.clone(), Some(pieces.clone()));
-                writer.queue(&PeerMessage::Join { group: GROUP, file, ticket, pieces });
+                let (ticket, pieces) = (ticket.clone(), pieces.clone());
+                if vice == Vice::LiesInTwoWords {
+                    writer.queue(&PeerMessage::Join { group: GROUP, file, ticket, pieces: None });
+                    writer.queue(&PeerMessage::Pieces { file, pieces });
+                } else {
+                    writer.queue(&PeerMessage::Join { group: GROUP, file, ticket, pieces: Some(pieces) });
+                }
             }
             PeerMessage::Request { blocks, .. } if vice != Vice::Stalls => {
                 for block in blocks {
@@ -93,7 +102,7 @@ pub(super) async fn knock(
     let pieces = Some(Bitfield::empty(town.file(file).piece_count()));
     writer.send(&PeerMessage::Join { group: GROUP, file, ticket, pieces }).await.unwrap();
     let mut heard = Vec::new();
-    let patience = std::time::Duration::from_secs(5);
+    let patience = Duration::from_secs(5);
     while let Ok(Ok(Some(frame))) = tokio::time::timeout(patience, reader.frame()).await {
         if frame.kind != MESSAGE {
             break;
@@ -129,10 +138,10 @@ pub(super) async fn rejoin(
     for ticket in tickets {
         let pieces = Some(Bitfield::empty(town.file(file).piece_count()));
         writer.send(&PeerMessage::Join { group: GROUP, file, ticket, pieces }).await.unwrap();
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
     }
     let mut heard = Vec::new();
-    let patience = std::time::Duration::from_secs(5);
+    let patience = Duration::from_secs(5);
     while let Ok(Ok(Some(frame))) = tokio::time::timeout(patience, reader.frame()).await {
         if frame.kind != MESSAGE {
             break;
@@ -140,4 +149,23 @@ pub(super) async fn rejoin(
         heard.push(read_message(&frame).unwrap());
     }
     heard
+}
+
+/// Joins a file, refuses the ticket it is shown, and joins again, for some seconds; returns how often.
+pub(super) async fn refuse(town: &Town, secret: &DeviceSecret, address: &str, file: FileId, ticket: Signed) -> u32 {
+    let (mut reader, mut writer) = linger(town, secret, address).await;
+    let pieces = Some(Bitfield::empty(town.file(file).piece_count()));
+    let join = PeerMessage::Join { group: GROUP, file, ticket, pieces };
+    writer.send(&join).await.unwrap();
+    let (end, mut refused) = (Instant::now() + Duration::from_secs(12), 0);
+    while let Ok(Ok(Some(message))) = timeout_at(end, reader.message::<PeerMessage>()).await {
+        if matches!(message, PeerMessage::Join { .. }) {
+            let reason = Some(Failure::new(ErrorCode::NotAMember, "Not today."));
+            writer.queue(&PeerMessage::Leave { file, reason });
+            sleep(Duration::from_millis(50)).await;
+            writer.send(&join).await.unwrap();
+            refused += 1;
+        }
+    }
+    refused
 }

@@ -78,6 +78,7 @@ struct State {
     shares: BTreeSet<(FileId, DeviceKey)>,
     files: BTreeMap<FileId, ManifestId>,
     devices: BTreeMap<DeviceKey, Device>,
+    tickets_given: u32,
 }
 
 #[derive(Default)]
@@ -150,6 +151,11 @@ impl Town {
     pub(super) fn file(&self, file: FileId) -> ManifestHeader {
         let state = self.tracker.state();
         state.manifests[&state.files[&file]].0.clone()
+    }
+
+    /// How many tickets devices have asked for.
+    pub(super) fn tickets_given(&self) -> u32 {
+        self.tracker.state().tickets_given
     }
 
     /// A ticket for whoever asks.
@@ -318,7 +324,10 @@ impl Tracker {
             Request::FindFile { file: name, .. } => state.find(&name),
             Request::GetPage { manifest, page, .. } => Ok(Answer::Page(state.manifests[&manifest].1[&page].clone())),
             Request::GetSwarm { file, .. } => Ok(Answer::Swarm(state.swarm(device, file))),
-            Request::GetTicket { .. } => Ok(Answer::Ticket(self.ticket(user, device))),
+            Request::GetTicket { .. } => {
+                state.tickets_given += 1;
+                Ok(Answer::Ticket(self.ticket(user, device)))
+            }
             Request::CheckMembers { mut memberships, .. } => {
                 memberships.retain(|membership| state.outcast.contains(&UserId(membership.0)));
                 Ok(Answer::Ended(memberships))
