@@ -13,7 +13,7 @@ use p2p::{
     },
     transport::tls::Protocol,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
     Acted, Node,
@@ -42,12 +42,14 @@ pub(crate) enum Habit {
     Wavers,
     /// Refuses the ticket it is shown, and joins again.
     Rude,
+    /// Opens streams, and says nothing on any.
+    Loiters,
 }
 
 impl Habit {
     /// One of them, by a random number.
     pub(crate) fn of(number: u64) -> Self {
-        const HABITS: [Habit; 9] = [
+        const HABITS: [Habit; 10] = [
             Habit::Curious,
             Habit::Greedy,
             Habit::Gluttonous,
@@ -57,6 +59,7 @@ impl Habit {
             Habit::Absurd,
             Habit::Wavers,
             Habit::Rude,
+            Habit::Loiters,
         ];
         HABITS[usize::try_from(number % HABITS.len() as u64).unwrap_or_default()]
     }
@@ -72,6 +75,7 @@ impl Habit {
             Self::Absurd => "hostile: asks for what cannot be",
             Self::Wavers => "hostile: takes back every request",
             Self::Rude => "hostile: refuses a good ticket",
+            Self::Loiters => "hostile: streams on which nothing is said",
         }
     }
 }
@@ -101,12 +105,18 @@ impl Leecher {
         loop {
             let end = self.ask(&address).await.map_err(|error| error.to_string());
             tracing::debug!(habit = ?self.habit, address, ?end, "a leecher's link has ended");
-            sleep(Duration::from_millis(500 + self.node.draw(1000))).await;
+            if self.habit != Habit::Loiters {
+                sleep(Duration::from_millis(500 + self.node.draw(1000))).await;
+            }
         }
     }
 
     /// Asks a peer, on one link.
     pub(crate) async fn ask(&self, address: &str) -> Acted<()> {
+        if self.habit == Habit::Loiters {
+            reached(self.habit.name());
+            return self.loiter(address).await;
+        }
         let from = address.parse::<std::net::SocketAddr>()?.ip();
         let Wire { mut reader, mut writer, .. } = self.node.dial(address, Protocol::Peer).await?;
         reached(self.habit.name());
@@ -199,6 +209,19 @@ impl Leecher {
                 _ => writer.say(&request).await?,
             }
         }
+        Ok(())
+    }
+
+    /// As many streams as are let in, for almost as long as a handshake may take.
+    async fn loiter(&self, address: &str) -> Acted<()> {
+        let mut open = Vec::new();
+        let end = Instant::now() + Duration::from_secs(4);
+        while open.len() < 40 && Instant::now() < end {
+            if let Ok(Ok(stream)) = timeout_at(end, self.node.env.transport.connect(address)).await {
+                open.push(stream);
+            }
+        }
+        sleep_until(end).await;
         Ok(())
     }
 
