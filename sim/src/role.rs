@@ -29,6 +29,7 @@ use p2p::{
     store::disk::Disk as _,
 };
 use tokio::{
+    runtime::Handle,
     sync::{Mutex, mpsc, oneshot},
     time::timeout,
 };
@@ -90,7 +91,16 @@ async fn run_tracker(env: Environment, host: Host, config: TrackerConfig, watch:
 /// A role that was asked to stop has soon ended, and all that it started with it.
 async fn all_tasks_end(env: &Environment, host: &Host) -> Outcome {
     let stopped = timeout(STOPPED_WITHIN, env.stop()).await;
-    stopped.map_err(|_| format!("{}: {} tasks outlive the role", host.name(), env.tasks.len()).into())
+    stopped.map_err(|_| format!("{}: {} tasks outlive the role", host.name(), env.tasks.len()))?;
+    no_task_is_left(host.name())
+}
+
+/// Not even one that was started past the environment. The role itself is a local task of its host, and does not count.
+fn no_task_is_left(name: &str) -> Outcome {
+    match Handle::current().metrics().num_alive_tasks() {
+        0 => Ok(()),
+        left => Err(format!("{name}: {left} tasks outlive the role, which does not know of them").into()),
+    }
 }
 
 /// A client on a host of its own, and the line to it.
@@ -267,5 +277,27 @@ pub(crate) async fn uploaded(peer: &Peer) -> Result<u64, Box<dyn Error>> {
     match peer.does("show_shares").await? {
         Reply::Shares(shares) => Ok(shares.iter().map(|share| share.uploaded).sum()),
         other => Err(format!("{}: show_shares answered {other:?}", peer.name).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_started_past_the_environment_is_found() {
+        let run = |strays: usize| {
+            let mut sim = turmoil::Builder::new().build();
+            sim.client("host", async move {
+                for _ in 0..strays {
+                    tokio::spawn(std::future::pending::<()>());
+                }
+                tokio::spawn(async {}).await?;
+                no_task_is_left("host")
+            });
+            sim.run().map_err(|error| error.to_string())
+        };
+        assert_eq!(run(0), Ok(()));
+        assert_eq!(run(2), Err("host: 2 tasks outlive the role, which does not know of them".into()));
     }
 }

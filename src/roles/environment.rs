@@ -102,7 +102,8 @@ impl Environment {
         self.tasks.spawn(task);
     }
 
-    /// Runs blocking work and returns its result. A panic in `work` is resumed here.
+    /// Runs blocking work and returns its result. A panic in `work` is resumed here. It is done to the end even when nobody
+    /// waits for it any more, and the role has not ended before.
     pub async fn offload<T, F>(&self, work: F) -> T
     where
         T: Send + 'static,
@@ -110,12 +111,10 @@ impl Environment {
     {
         match &self.offload {
             Offload::Inline => work(),
-            #[expect(clippy::disallowed_methods, reason = "this is the seam that everything else goes through")]
-            Offload::Threads => join(tokio::task::spawn_blocking(work)).await,
+            Offload::Threads => join(self.tasks.spawn_blocking(work)).await,
             Offload::Paced(pace) => match (pace(), pace()) {
                 (Duration::ZERO, Duration::ZERO) => work(),
-                #[expect(clippy::disallowed_methods, reason = "done to the end, as on a thread, even if nobody waits")]
-                (before, after) => join(tokio::spawn(slowly(before, work, after))).await,
+                (before, after) => join(self.tasks.spawn(slowly(before, work, after))).await,
             },
         }
     }
@@ -146,4 +145,39 @@ async fn slowly<T>(before: Duration, work: impl FnOnce() -> T, after: Duration) 
 /// (`mallopt(3)`, `M_MMAP_THRESHOLD`). On a busy link that costs as much as the encryption: 1.1 instead of 0.6 CPU seconds a GiB.
 fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(4 << 20)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::{AtomicBool, Ordering},
+        task::Poll,
+    };
+
+    use super::*;
+
+    /// The first poll starts the work; then nobody waits for it any more.
+    async fn begun_and_forgotten(env: &Environment) -> Arc<AtomicBool> {
+        let done = Arc::new(AtomicBool::new(false));
+        let at_end = Arc::clone(&done);
+        let mut work = pin!(env.offload(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            at_end.store(true, Ordering::SeqCst);
+        }));
+        let begun = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending())).await;
+        assert!(begun && !done.load(Ordering::SeqCst), "it was done at once");
+        done
+    }
+
+    #[tokio::test]
+    async fn no_work_goes_on_after_the_role_has_stopped() {
+        let pace = Offload::Paced(Arc::new(|| Duration::from_millis(20)));
+        for offload in [Offload::Threads, pace] {
+            let env = Environment { offload, ..Environment::system().unwrap() };
+            let done = begun_and_forgotten(&env).await;
+            env.stop().await;
+            assert!(done.load(Ordering::SeqCst));
+        }
+    }
 }
