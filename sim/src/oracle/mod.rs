@@ -33,6 +33,7 @@ pub(crate) use self::watch::{Seat, Watch};
 use self::{logs::Logs, records::Records};
 use crate::{
     cluster::{Cluster, Faults, Outcome},
+    coverage,
     disk::Crash,
     role::Peer,
 };
@@ -55,32 +56,37 @@ const GLANCE: Duration = Duration::from_millis(100);
 pub(crate) struct Oracle {
     watch: Watch,
     faults: Faults,
+    memory: Memory,
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Memory {
     logs: Logs,
     /// Memberships known to be over.
     ended: BTreeSet<(GroupId, MembershipId)>,
 }
 
+/// What must hold at the end of every run, as far as one look can tell.
+pub(crate) fn last_look(watch: &Watch) -> Verdict {
+    Memory::default().look(watch)
+}
+
 impl Oracle {
     /// Watches over the trackers and clients of `cluster`, also those plugged in later.
     pub(crate) fn new(cluster: &Cluster) -> Self {
-        Self { watch: cluster.watch(), faults: cluster.faults(), logs: Logs::default(), ended: BTreeSet::new() }
+        Self { watch: cluster.watch(), faults: cluster.faults(), memory: Memory::default() }
+    }
+
+    /// Reads every log. What is made and forgotten between two glances is never seen, and then the records that should follow
+    /// from all changes cannot be told: glance every few seconds.
+    pub(crate) fn glance(&mut self) -> Verdict {
+        self.memory.logs.read(&self.watch.trackers())
     }
 
     /// Checks what must hold at any moment.
     pub(crate) fn look(&mut self) -> Verdict {
-        let seats = self.watch.trackers();
-        self.logs.read(&seats)?;
-        self.logs.hold_what_clients_saw(&self.watch.clients())?;
-        self.logs.come_from_listed_trackers(&seats)?;
-        for seat in &seats {
-            records::agrees_with_its_log(seat)?;
-        }
-        if !self.logs.are_all_seen() {
-            return Ok(());
-        }
-        let records = Records::of(self.logs.union())?;
-        records.agree_with(&seats)?;
-        records.check(&mut self.ended)
+        self.memory.look(&self.watch)
     }
 
     /// Ends a host's life at once, and checks what it leaves.
@@ -93,7 +99,7 @@ impl Oracle {
         let Some(before) = before else { return Ok(()) };
         let seats = self.watch.trackers();
         let seat = seats.iter().find(|seat| seat.name == name).expect("a tracker's host stays one");
-        Ok(self.logs.survived(seat, &before)?)
+        Ok(self.memory.logs.survived(seat, &before)?)
     }
 
     /// Checks what must hold when every tracker is up and nothing is cut: waits until they are linked, and no longer than
@@ -101,7 +107,7 @@ impl Oracle {
     pub(crate) async fn at_rest(&mut self) -> Outcome {
         self.settle().await?;
         self.look()?;
-        Ok(self.logs.are_whole(&self.watch.trackers())?)
+        Ok(self.memory.logs.are_whole(&self.watch.trackers())?)
     }
 
     /// Waits until every tracker is in touch with every other, and then until they agree.
@@ -135,6 +141,25 @@ impl Oracle {
             }
             sleep(GLANCE).await;
         }
+    }
+}
+
+impl Memory {
+    fn look(&mut self, watch: &Watch) -> Verdict {
+        let seats = watch.trackers();
+        self.logs.read(&seats)?;
+        self.logs.hold_what_clients_saw(&watch.clients())?;
+        self.logs.come_from_listed_trackers(&seats)?;
+        for seat in &seats {
+            records::agrees_with_its_log(seat)?;
+        }
+        if !self.logs.are_all_seen() {
+            return Ok(());
+        }
+        coverage::reached("oracle: records follow from all changes");
+        let records = Records::of(self.logs.union())?;
+        records.agree_with(&seats)?;
+        records.check(&mut self.ended)
     }
 }
 

@@ -16,6 +16,7 @@ use p2p::{
 };
 
 use super::{Seat, Verdict, broken};
+use crate::coverage;
 
 /// A catalog built anew from a set of changes, beside these.
 pub(super) struct Records<'a> {
@@ -73,6 +74,9 @@ impl<'a> Records<'a> {
             }
         }
         for (group, name) in self.groups().filter_map(|group| Some((group, catalog.group_name(&group)?))) {
+            if name.as_str().contains('~') {
+                coverage::reached("oracle: a claim was lost");
+            }
             if catalog.group_named(name) != Some(group) {
                 return Err(broken(4, &format!("{group:?} is called {name}, and another group holds that name")));
             }
@@ -185,6 +189,9 @@ impl<'a> Records<'a> {
         for change in self.changes.values() {
             let kind = discriminant(&change.body);
             let (first, before) = *kinds.entry(change.request).or_insert((change, kind));
+            if first.dot != change.dot {
+                coverage::reached("oracle: a request was taken twice");
+            }
             if before != kind {
                 return Err(broken(8, &format!("one request made two things: {first:?} and {change:?}")));
             }

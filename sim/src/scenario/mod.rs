@@ -23,7 +23,7 @@ use std::{
 use crate::{
     cluster::{Cluster, Outcome},
     coverage::{Counts, Coverage},
-    oracle::secrets,
+    oracle::{self, secrets},
     panics,
     steps::Skips,
     trace::Trace,
@@ -139,6 +139,7 @@ impl Scenario {
                 cluster.run(script).map_err(|error| error.to_string())
             }));
             let outcome = outcome.unwrap_or(Ok(())).and_then(|()| panics::none());
+            let outcome = outcome.and_then(|()| oracle::last_look(&watch));
             let outcome = outcome.and_then(|()| secrets::not_on_disk(&watch)).and_then(|()| trace.shows_no_secret());
             Run { failure: outcome.err(), elapsed: cluster.elapsed(), steps: steps.count(), coverage: coverage.take() }
         })

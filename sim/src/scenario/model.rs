@@ -62,10 +62,7 @@ impl Scene {
                 _ => {}
             }
         }
-        if self.play.steps.take(format_args!("{}: {}", client, line.split(' ').next().unwrap_or_default())) {
-            self.play.hears(client, &line).await?;
-        }
-        Ok(())
+        self.play.plays(true, client, &line).await
     }
 
     /// A tracker dies while a client is being answered. One alone comes back at once.

@@ -2,11 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
+use p2p::{protocol::error::Failure, roles::client::Outcome as Answer};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::time::sleep;
 
 use crate::{
     cluster::{Cluster, Faults, Name, Outcome, peer_name, tracker_name},
+    coverage,
     disk::Crash,
     model::{Content, Model, Said, Who},
     oracle::Oracle,
@@ -106,7 +108,7 @@ impl Play {
         if really && self.steps.take(format_args!("{}: {shown}", self.peers[client].name())) {
             self.hears(client, line).await?;
         }
-        Ok(())
+        Ok(self.oracle.glance()?)
     }
 
     /// A number below `count`.
@@ -201,6 +203,7 @@ impl Play {
         let result = self.peers[client].asks(line).await?;
         let who = self.who(client);
         self.model.heard(&who, line, &result, reachable).map_err(|error| self.blame(client, line, &error))?;
+        met(line, &result);
         if matches!(Said::of(&result), Said::Started(..)) {
             self.download_ends(client, line).await?;
         }
@@ -253,7 +256,10 @@ impl Play {
                 let heard = self.model.heard(&who, line, &result, false);
                 heard.map_err(|error| self.blame(client, line, &error))?;
             }
-            Err(_) if died => self.model.unheard(&who, line),
+            Err(_) if died => {
+                coverage::reached("model: a command was cut off");
+                self.model.unheard(&who, line);
+            }
             Err(error) => return Err(error),
         }
         if died {
@@ -311,6 +317,15 @@ impl Play {
             self.hears(client, "logout").await?;
         }
         Ok(())
+    }
+}
+
+/// Notes which answer of which command was met.
+fn met(line: &str, result: &Result<Answer, Failure>) {
+    match result {
+        Err(failure) => coverage::reached(&format!("model: {} was said", failure.code)),
+        Ok(outcome) if outcome.stale => coverage::reached("model: an answer marked stale"),
+        Ok(_) => coverage::reached(&format!("model: {} done", line.split(' ').next().unwrap_or_default())),
     }
 }
 
