@@ -45,6 +45,8 @@ mutants! {
     SkipFsync = "skip-fsync",
     /// A complete file gets its name before its bytes are synced.
     NameUnsynced = "name-unsynced",
+    /// An fsync of a download that failed is tried again, and believed.
+    SyncAgain = "sync-again",
     /// A tracker answers before the others in touch have a write.
     AnswerAlone = "answer-alone",
     /// A tracker uses a counter of its log twice.

@@ -23,6 +23,7 @@ fn likely(mutant: Mutant) -> &'static [&'static str] {
     match mutant {
         M::SkipFsync | M::AnswerAlone | M::ReuseCounter | M::WithholdChange => &["storm"],
         M::NameUnsynced | M::TrustMarks => &["disks", "swarm", "resume"],
+        M::SyncAgain => &["disks"],
         M::FetchAgain => &["resume", "swarm"],
         M::AdmitAnyTracker | M::AcceptForgedTicket | M::AcceptStolenTicket | M::AcceptStaleTicket => &["stranger"],
         M::ServeFormerMember => &["removal"],

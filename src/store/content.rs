@@ -4,7 +4,7 @@
 //! byte behind the content in the same file, outlives the process (kill -9) without an fsync; it does not outlive a
 //! power loss for sure. [`Partial::sync`] makes all pieces written before it durable; the caller records them after it,
 //! and only in this order. On the way back, recorded pieces are trusted while the file is the same, marked but
-//! unrecorded ones are read and hashed again, all others are missing.
+//! unrecorded ones are read, hashed and written again, all others are missing.
 //!
 //! The end: all pieces recorded, marks cut off, fsync, rename to a name that must be free, fsync of the folder. A partial
 //! file never bears the final name, and nothing is ever overwritten.
@@ -12,7 +12,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::disk::{Disk, DiskFile, FileStamp, OpenMode};
@@ -70,6 +70,8 @@ pub fn partial_path(destination: &Path, tag: u32) -> PathBuf {
 pub struct Partial {
     file: Arc<dyn DiskFile>,
     size: u64,
+    /// An fsync has failed. The system takes for written what it could not write then: no later fsync proves anything of it.
+    unsynced: Arc<Mutex<bool>>,
 }
 
 impl Partial {
@@ -84,7 +86,11 @@ impl Partial {
             disk.remove(path)?;
             return Err(error.into());
         }
-        Ok(Self { file, size })
+        Ok(Self::new(file, size))
+    }
+
+    fn new(file: Arc<dyn DiskFile>, size: u64) -> Self {
+        Self { file, size, unsynced: Arc::default() }
     }
 
     /// Opens the partial file made earlier, whose inode and volume were then those of `made`, and reads its marks.
@@ -93,7 +99,7 @@ impl Partial {
             io::ErrorKind::NotFound => ContentError::Lost,
             _ => error.into(),
         })?;
-        let partial = Self { file, size };
+        let partial = Self::new(file, size);
         let stamp = partial.stamp()?;
         let pieces = piece_count(size);
         let is_same = (stamp.inode, stamp.device) == (made.inode, made.device);
@@ -134,9 +140,16 @@ impl Partial {
         Ok(bytes)
     }
 
-    /// fsync: every piece written before stays.
+    /// fsync: every piece written before stays. Once it has failed it always does: only what is written again after the file
+    /// was opened again can become durable.
     pub fn sync(&self) -> Result<(), ContentError> {
-        Ok(self.file.sync()?)
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        if *unsynced && !Mutant::SyncAgain.is_on() {
+            return Err(ContentError::Io(io::Error::other("an earlier fsync of it failed")));
+        }
+        let synced = self.file.sync();
+        *unsynced = synced.is_err();
+        Ok(synced?)
     }
 
     /// Makes the complete, verified content at `path` the file at `destination`; returns what it is then. Nothing may be
@@ -150,7 +163,7 @@ impl Partial {
     ) -> Result<FileStamp, ContentError> {
         self.file.set_size(self.size)?;
         if !Mutant::NameUnsynced.is_on() {
-            self.file.sync()?;
+            self.sync()?;
         }
         let is_replaced = replaces.is_some() && disk.stat(destination).ok().map(|it| it.stamp) == replaces;
         let renamed =

@@ -357,7 +357,13 @@ impl Drop for SimFile {
 
 #[cfg(test)]
 mod tests {
-    use p2p::store::database::{OpenError, open_database};
+    use p2p::{
+        protocol::piece::PieceIndex,
+        store::{
+            content::Partial,
+            database::{OpenError, open_database},
+        },
+    };
     use rand_chacha::rand_core::SeedableRng as _;
     use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
@@ -501,6 +507,24 @@ mod tests {
             lost += u32::from(disk.contents(Path::new("/f")).unwrap() == b"old");
         }
         assert!((5..35).contains(&lost), "{lost}");
+    }
+
+    #[test]
+    fn a_partial_file_that_could_not_be_synced_never_is() {
+        let disk = disk(1);
+        let partial = Partial::create(&disk, Path::new("/part"), 3).unwrap();
+        partial.write(PieceIndex(0), [&b"abc"[..]]).unwrap();
+        disk.befall(Trouble::Errors { what: Operation::Sync, one_in: 1, under: "/" });
+        partial.sync().unwrap_err();
+        disk.mend();
+        partial.sync().unwrap_err();
+        partial.finish(&disk, Path::new("/part"), Path::new("/whole"), None).unwrap_err();
+        let made = partial.stamp().unwrap();
+        let (again, _) = Partial::reopen(&disk, Path::new("/part"), 3, made).unwrap();
+        again.write(PieceIndex(0), [&b"abc"[..]]).unwrap();
+        again.finish(&disk, Path::new("/part"), Path::new("/whole"), None).unwrap();
+        disk.crash(Crash::Power);
+        assert_eq!(disk.contents(Path::new("/whole")).unwrap(), b"abc");
     }
 
     #[test]

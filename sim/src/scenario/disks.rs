@@ -45,6 +45,10 @@ struct Disks {
     shared: BTreeMap<String, Shared>,
     /// Downloads that are not complete yet: who, and what.
     open: BTreeSet<(usize, String)>,
+    /// Downloads that were cancelled in this round, and said to be.
+    cancelled: BTreeSet<(usize, String)>,
+    /// Those whose database failed under a cancel: what was cancelled is gone for now and comes back.
+    unsure: BTreeSet<usize>,
 }
 
 struct Shared {
@@ -66,6 +70,8 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
         created: BTreeSet::new(),
         shared: BTreeMap::new(),
         open: BTreeSet::new(),
+        cancelled: BTreeSet::new(),
+        unsure: BTreeSet::new(),
     };
     Box::pin(async move {
         disks.a_group_forms().await?;
@@ -120,7 +126,11 @@ impl Disks {
             }
         }
         self.make_group(100 + round).await?;
+        self.cancel_something().await?;
         self.recover(victim).await?;
+        for who in std::mem::take(&mut self.unsure) {
+            self.begin_anew(who).await?;
+        }
         self.finish_downloads().await?;
         self.oracle.look()?;
         Ok(())
@@ -191,6 +201,29 @@ impl Disks {
         Ok(())
     }
 
+    /// Some change their mind.
+    async fn cancel_something(&mut self) -> Outcome {
+        for (who, name) in self.open.clone() {
+            let peer = &self.peers[who];
+            let draw = self.rng.next_u32();
+            if !draw.is_multiple_of(4) || !self.steps.take(format_args!("{} cancels {name}", peer.name())) {
+                continue;
+            }
+            if peer.tries(&format!("cancel_download team {name}")).await?.is_err() {
+                self.unsure.insert(who);
+            } else {
+                self.open.remove(&(who, name.clone()));
+                let shared = self.shared.get_mut(&name).expect("what is fetched was shared");
+                if peer.disk().contents(Path::new(&format!("/home/{name}"))).is_ok() {
+                    // It was complete already.
+                    shared.holders.insert(who);
+                }
+                self.cancelled.insert((who, name));
+            }
+        }
+        Ok(())
+    }
+
     async fn fetch(&self, who: usize, name: &str) -> Outcome {
         match self.peers[who].tries(&format!("download_file team {name} /home/")).await? {
             Ok(_) => Ok(()),
@@ -217,7 +250,7 @@ impl Disks {
 
     /// The disk is mended and its role started again, in one way or another.
     async fn recover(&mut self, victim: usize) -> Outcome {
-        let (name, way) = (self.host(victim), self.pick(4));
+        let (name, way) = (self.host(victim), self.pick(6));
         self.faults.mend_disk(name).await;
         match way {
             0 => self.faults.stop(name).await,
@@ -241,6 +274,11 @@ impl Disks {
 
     /// Every download that was begun becomes complete; one that paused said why.
     async fn finish_downloads(&mut self) -> Outcome {
+        for (who, name) in std::mem::take(&mut self.cancelled) {
+            if let Some(found) = self.state(who, &name).await? {
+                return Err(format!("{}: {name} was cancelled, and is {found:?}", self.peers[who].name()).into());
+            }
+        }
         for (who, name) in std::mem::take(&mut self.open) {
             self.finish(who, &name).await?;
             let shared = self.shared.get_mut(&name).expect("what is fetched was shared");

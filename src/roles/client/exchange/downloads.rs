@@ -314,27 +314,27 @@ impl Hub {
         });
     }
 
-    fn saving(&mut self, file: FileId) -> Option<(Run, impl FnOnce() -> Result<(), Failure> + Send + 'static)> {
+    fn saving(&mut self, file: FileId) -> Option<(Run, impl FnOnce() -> Result<(), ContentError> + Send + 'static)> {
         let transfer = self.transfers.get_mut(&file)?;
-        let (number, path) = (transfer.run, transfer.record.destination.clone());
-        let at = transfer.record.partial.clone();
+        let (number, at) = (transfer.run, transfer.record.partial.clone());
         let active = transfer.active.as_mut().filter(|active| active.unsaved)?;
         (active.unsaved, active.saving) = (false, true);
         let (partial, have) = (active.partial.clone(), active.machine.have().clone());
         let database = Arc::clone(&self.seams.database);
         let work = move || {
-            partial.sync().map_err(|error| failure::content(&error, &path))?;
-            downloads::record_durable(&database, &file, &at, &have).map_err(|error| failure::database(&error))
+            partial.sync()?;
+            Ok(downloads::record_durable(&database, &file, &at, &have).map_err(io::Error::other)?)
         };
         Some((Run { file, number }, work))
     }
 
-    pub(super) fn saved(&mut self, run: Run, result: Result<(), Failure>) {
-        if let Err(failure) = result {
-            tracing::warn!(%failure, "the progress of a download could not be recorded");
-        }
-        if let Some(active) = self.running(run) {
-            active.saving = false;
+    /// What could not be made durable is fetched or written again: the download goes on when the disk is mended.
+    pub(super) fn saved(&mut self, run: Run, result: Result<(), ContentError>) {
+        let Some(active) = self.running(run) else { return };
+        active.saving = false;
+        if let Err(error) = result {
+            tracing::warn!(%error, "the progress of a download could not be recorded");
+            self.pause(run.file, Some(error));
         }
     }
 

@@ -123,9 +123,14 @@ fn reopen(
     let (partial, marks) = Partial::reopen(disk, &record.partial, record.manifest.size, made)?;
     let mut have = downloads::durable(database, &record.file, marks.len()).map_err(io::Error::other)?;
     for piece in marks.present() {
-        // Verified before, but perhaps lost from the disk since: read again, so that it need not be fetched again.
+        // Verified before, but perhaps lost from the disk since: read again, so that it need not be fetched again. And written
+        // again: what is read may be in the cache alone, since an fsync that failed.
         if !have.has(piece) {
-            if Mutant::TrustMarks.is_on() || manifest.is_piece(piece, [partial.read(piece)?.as_slice()]) {
+            let bytes = partial.read(piece)?;
+            if Mutant::TrustMarks.is_on() || manifest.is_piece(piece, [bytes.as_slice()]) {
+                if !Mutant::SyncAgain.is_on() {
+                    partial.write(piece, [bytes.as_slice()])?;
+                }
                 have.insert(piece);
             } else {
                 partial.unmark(piece)?;

@@ -68,7 +68,7 @@ pub(super) enum Input {
     /// A received piece was hashed and written, or not; the whole file's hash has come further, or not.
     Hashed { run: Run, hashed: Hashed },
     /// Pieces were recorded durable.
-    Saved { run: Run, result: Result<(), Failure> },
+    Saved { run: Run, result: Result<(), ContentError> },
     /// A complete file has its final name, or why not.
     Placed { run: Run, result: Result<FileStamp, ContentError> },
     /// A suspended share was looked at again.
@@ -76,7 +76,7 @@ pub(super) enum Input {
     /// A download that became a share was told to a tracker.
     Acknowledged { file: FileId, is_known: bool },
     /// A batch of changes was recorded.
-    Recorded,
+    Recorded { failed: Option<Failure> },
     /// A command's turn.
     Turn(Box<dyn FnOnce(&mut Hub) + Send>),
 }
@@ -185,7 +185,7 @@ impl Hub {
             Input::Placed { run, result } => self.placed(run, result),
             Input::Rechecked { file, result } => self.rechecked(file, result),
             Input::Acknowledged { file, is_known } => self.acknowledged(file, is_known),
-            Input::Recorded => self.recorded(),
+            Input::Recorded { failed } => self.recorded(failed),
             Input::Turn(order) => order(self),
         }
     }

@@ -5,12 +5,14 @@ use std::{mem, sync::Arc};
 use redb::Database;
 use tokio::sync::oneshot;
 
-use super::hub::{Hub, Input};
+use super::{
+    failure,
+    hub::{Hub, Input},
+};
 use crate::{
-    protocol::ids::FileId,
+    protocol::{error::Failure, ids::FileId},
     store::client::{
         downloads::{self, DownloadRecord},
-        manifests::TableResult,
         shares::{self, ShareRecord},
     },
 };
@@ -20,6 +22,8 @@ use crate::{
 pub(super) struct Ledger {
     waiting: Vec<Change>,
     writing: bool,
+    /// What the database failed of first. It writes nothing after that, until it is opened again.
+    failed: Option<Failure>,
 }
 
 enum Change {
@@ -27,8 +31,8 @@ enum Change {
     ForgetDownload(FileId),
     Share(Box<ShareRecord>),
     ForgetShare(FileId),
-    /// All before it is durable.
-    Tell(oneshot::Sender<()>),
+    /// All before it is durable, or is not.
+    Tell(oneshot::Sender<Result<(), Failure>>),
 }
 
 impl Hub {
@@ -54,8 +58,8 @@ impl Hub {
         self.write(Change::ForgetShare(file));
     }
 
-    /// Tells when all that was recorded before is durable.
-    pub(super) fn tell_recorded(&mut self, reply: oneshot::Sender<()>) {
+    /// Tells when all that was recorded before is durable, or that it never will be.
+    pub(super) fn tell_recorded(&mut self, reply: oneshot::Sender<Result<(), Failure>>) {
         self.write(Change::Tell(reply));
     }
 
@@ -69,46 +73,46 @@ impl Hub {
             return;
         }
         self.ledger.writing = true;
-        let batch = mem::take(&mut self.ledger.waiting);
+        let (batch, failed) = (mem::take(&mut self.ledger.waiting), self.ledger.failed.clone());
         let seams = Arc::clone(&self.seams);
         self.seams.env.spawn(async move {
             let database = Arc::clone(&seams.database);
-            seams.env.offload(move || apply_all(&database, batch)).await;
-            seams.report(Input::Recorded).await;
+            let failed = seams.env.offload(move || apply_all(&database, batch, failed)).await;
+            seams.report(Input::Recorded { failed }).await;
         });
     }
 
-    pub(super) fn recorded(&mut self) {
-        self.ledger.writing = false;
+    pub(super) fn recorded(&mut self, failed: Option<Failure>) {
+        (self.ledger.writing, self.ledger.failed) = (false, failed);
         self.write_batch();
     }
 
     /// On the way out: writes what waits.
     pub(super) async fn record_rest(&mut self) {
-        let batch = mem::take(&mut self.ledger.waiting);
+        let (batch, failed) = (mem::take(&mut self.ledger.waiting), self.ledger.failed.clone());
         let database = Arc::clone(&self.seams.database);
-        self.seams.env.offload(move || apply_all(&database, batch)).await;
+        self.seams.env.offload(move || apply_all(&database, batch, failed)).await;
     }
 }
 
-fn apply_all(database: &Database, batch: Vec<Change>) {
+/// Returns the first failure, that of an earlier batch included.
+fn apply_all(database: &Database, batch: Vec<Change>, mut failed: Option<Failure>) -> Option<Failure> {
     for change in batch {
-        if let Err(error) = apply(database, change) {
+        let result = match change {
+            Change::Tell(reply) => {
+                // Who asked may have gone.
+                let _ = reply.send(failed.clone().map_or(Ok(()), Err));
+                continue;
+            }
+            Change::Download(record) => downloads::update(database, &record),
+            Change::ForgetDownload(file) => downloads::remove(database, &file),
+            Change::Share(record) => shares::update(database, [&*record]),
+            Change::ForgetShare(file) => shares::remove(database, &file),
+        };
+        if let Err(error) = result {
             tracing::error!(%error, "the client's database failed");
+            failed.get_or_insert_with(|| failure::database(&error));
         }
     }
-}
-
-fn apply(database: &Database, change: Change) -> TableResult<()> {
-    match change {
-        Change::Download(record) => downloads::update(database, &record),
-        Change::ForgetDownload(file) => downloads::remove(database, &file),
-        Change::Share(record) => shares::update(database, [&*record]),
-        Change::ForgetShare(file) => shares::remove(database, &file),
-        Change::Tell(reply) => {
-            // Who asked may have gone.
-            let _ = reply.send(());
-            Ok(())
-        }
-    }
+    failed
 }

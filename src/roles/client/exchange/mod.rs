@@ -146,13 +146,15 @@ impl Exchange {
     /// After a logout: nothing is served or downloaded until the next login.
     pub async fn logged_out(&self) {
         self.turn(Hub::log_out).await;
-        self.recorded().await;
+        // What could not be recorded comes back as it was before: nothing else was promised.
+        let _ = self.recorded().await;
     }
 
     /// After a leave: shares in the group end and are forgotten, downloads fail.
     pub async fn left_group(&self, group: GroupId) {
         self.turn(move |hub| hub.leave_group(group)).await;
-        self.recorded().await;
+        // What could not be forgotten comes back at the next start, and is refused by all as a former member's.
+        let _ = self.recorded().await;
     }
 
     /// `upload_file`: hashes the file (progress as [`Event::Hashing`]) and shares it.
@@ -184,7 +186,7 @@ impl Exchange {
     /// `cancel_download`: the download and what was there of it are gone on return.
     pub async fn cancel_download(&self, group: GroupName, file: FileName) -> Result<Reply, Failure> {
         let record = self.try_turn(move |hub| hub.cancel_download(&group, &file)).await?;
-        self.recorded().await;
+        self.recorded().await?;
         fetch::remove_partial(&self.seams, record).await.map(|()| Reply::Done)
     }
 
@@ -235,8 +237,7 @@ impl Exchange {
             hub.forget_share(file);
         });
         ended.await.ok_or_else(stopping)?;
-        self.recorded().await;
-        Ok(())
+        self.recorded().await
     }
 
     /// Gives `order` a turn with the hub's state; `None` when the client is stopping.

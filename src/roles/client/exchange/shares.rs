@@ -120,7 +120,7 @@ struct Resting {
 pub(super) async fn resume_all(exchange: &Exchange) -> Result<Resumed, Failure> {
     let seams = &exchange.seams;
     let user = seams.user()?;
-    exchange.recorded().await;
+    exchange.recorded().await?;
     let (disk, database) = (Arc::clone(&seams.env.disk), Arc::clone(&seams.database));
     let read = move || -> Result<Resting, redb::Error> {
         let mut shares = shares::list(&database)?;
@@ -406,11 +406,10 @@ async fn acknowledge(seams: &Arc<Seams>, record: &ShareRecord) -> bool {
 }
 
 impl Exchange {
-    /// Waits until all that was to be recorded is durable.
-    pub(super) async fn recorded(&self) {
+    /// Waits until all that was to be recorded is durable; fails when it cannot be.
+    pub(super) async fn recorded(&self) -> Result<(), Failure> {
         let (reply, done) = oneshot::channel();
         self.turn(move |hub| hub.tell_recorded(reply)).await;
-        // An error says that the client is stopping.
-        let _ = done.await;
+        done.await.unwrap_or_else(|_| Err(super::stopping()))
     }
 }
