@@ -194,9 +194,9 @@ impl Exchange {
     pub async fn wait(&self, download: Option<(GroupName, FileName)>) -> Result<Reply, Failure> {
         let (reply, ended) = oneshot::channel();
         self.try_turn(move |hub| hub.wait(download, reply)).await?;
-        let ended = ended.await.unwrap_or_else(|_| Err(stopping()));
-        self.recorded().await;
-        ended.map(Reply::Waited)
+        let ended = ended.await.unwrap_or_else(|_| Err(stopping()))?;
+        self.recorded().await?;
+        Ok(Reply::Waited(ended))
     }
 
     /// `show_peers`
