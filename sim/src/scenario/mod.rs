@@ -11,6 +11,7 @@ mod resume;
 mod seams;
 mod storm;
 mod stranger;
+mod swarm;
 
 use std::{
     future::Future,
@@ -62,6 +63,12 @@ pub(crate) const ALL: &[Scenario] = &[
         about: "a downloader dies over and over; no verified piece is fetched again",
         most_mib: 220,
         build: resume::build,
+    },
+    Scenario {
+        name: "swarm",
+        about: "peers of a swarm crash, leave and return; every download completes, nothing durable is fetched again",
+        most_mib: 200,
+        build: swarm::build,
     },
     Scenario {
         name: "disks",
