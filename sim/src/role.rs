@@ -55,14 +55,7 @@ pub(crate) fn trackers(cluster: &mut Cluster, machines: &[(&'static str, i64)]) 
     let lines: Vec<_> = hosts.iter().map(|host| format!("{}:5000", host.ip())).collect();
     let info = TrackerInfo::parse(lines.join("\n").as_bytes()).expect("addresses, one a line");
     for (&(name, _), no) in machines.iter().zip(1..) {
-        let config = TrackerConfig {
-            info: info.clone(),
-            no: TrackerNo(no),
-            data_dir: PathBuf::from(DATA_DIR),
-            bind: None,
-            metrics: None,
-            password_cost: PasswordCost::LEAST,
-        };
+        let config = tracker_config(&info, no);
         let (watch, host) = (cluster.watch(), hosts[usize::from(no) - 1].clone());
         watch.is_for_tracker(name);
         cluster.start(name, move |env| run_tracker(env, host.clone(), config.clone(), watch.clone()));
@@ -70,7 +63,20 @@ pub(crate) fn trackers(cluster: &mut Cluster, machines: &[(&'static str, i64)]) 
     info
 }
 
-async fn run_tracker(env: Environment, host: Host, config: TrackerConfig, watch: Watch) -> Outcome {
+/// How the tracker `no` of a list is run.
+pub(crate) fn tracker_config(info: &TrackerInfo, no: u16) -> TrackerConfig {
+    TrackerConfig {
+        info: info.clone(),
+        no: TrackerNo(no),
+        data_dir: PathBuf::from(DATA_DIR),
+        bind: None,
+        metrics: None,
+        password_cost: PasswordCost::LEAST,
+    }
+}
+
+/// A tracker's life on a machine that is meant for one.
+pub(crate) async fn run_tracker(env: Environment, host: Host, config: TrackerConfig, watch: Watch) -> Outcome {
     let tracker = match Tracker::start(env.clone(), config).await {
         Ok(tracker) => Arc::new(tracker),
         Err(failure) => return host.gave_up(&failure),

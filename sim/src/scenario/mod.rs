@@ -67,7 +67,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "swarm",
         about: "peers of a swarm crash, leave and return; every download completes, nothing durable is fetched again",
-        most_mib: 200,
+        most_mib: 280,
         build: swarm::build,
     },
     Scenario {

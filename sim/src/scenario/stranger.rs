@@ -13,11 +13,7 @@ use p2p::{
         tracker_info::TrackerInfo,
         version::{Dot, Timestamp},
     },
-    roles::{
-        client::command::Reply,
-        environment::Environment,
-        tracker::{PasswordCost, Tracker, TrackerConfig},
-    },
+    roles::client::command::Reply,
     transport::tls::Protocol,
 };
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
@@ -36,7 +32,7 @@ use crate::{
         tracker::{Impostor, Overheard, impersonate},
     },
     oracle::data::Witness,
-    role::{Peer, groups, peer},
+    role::{Peer, groups, peer, run_tracker, tracker_config},
     steps::Steps,
 };
 
@@ -123,38 +119,26 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
 
 /// Two trackers; at the second one's address somebody else may answer after a restart.
 fn trackers(cluster: &mut Cluster, impostor: &Rc<RefCell<Option<Impostor>>>, overheard: &Overheard) -> TrackerInfo {
-    let ips = TRACKERS.map(|name| cluster.machine(name, 0).ip());
-    let lines = ips.map(|ip| format!("{ip}:5000"));
+    let hosts = TRACKERS.map(|name| cluster.machine(name, 0));
+    let lines = hosts.each_ref().map(|host| format!("{}:5000", host.ip()));
     let info = TrackerInfo::parse(lines.join("\n").as_bytes()).expect("addresses, one a line");
-    for ((name, ip), no) in TRACKERS.into_iter().zip(ips).zip(1..) {
-        let config = TrackerConfig {
-            info: info.clone(),
-            no: TrackerNo(no),
-            data_dir: "/data".into(),
-            bind: None,
-            metrics: None,
-            password_cost: PasswordCost::LEAST,
-        };
+    for (host, no) in hosts.into_iter().zip(1..) {
+        let (config, watch) = (tracker_config(&info, no), cluster.watch());
         let (impostor, overheard) = (impostor.clone(), overheard.clone());
-        cluster.start(name, move |env| {
-            let (config, overheard) = (config.clone(), overheard.clone());
+        watch.is_for_tracker(host.name());
+        cluster.start(host.name(), move |env| {
+            let (host, config, watch, overheard) = (host.clone(), config.clone(), watch.clone(), overheard.clone());
             let how = (no == 2).then(|| impostor.borrow().clone()).flatten();
             async move {
-                let Some(how) = how else { return run_tracker(env, config).await };
+                let Some(how) = how else { return run_tracker(env, host, config, watch).await };
                 let address = config.info.trackers[1].address.clone();
-                impersonate(Node::new(env, ip), &address, how, overheard)
+                impersonate(Node::new(env, host.ip()), &address, how, overheard)
                     .await
                     .map_err(|error| error.to_string().into())
             }
         });
     }
     info
-}
-
-async fn run_tracker(env: Environment, config: TrackerConfig) -> Outcome {
-    let _tracker = Tracker::start(env.clone(), config).await?;
-    env.shutdown.cancelled().await;
-    Ok(())
 }
 
 impl Town {
