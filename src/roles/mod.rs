@@ -4,5 +4,6 @@ pub mod bench;
 pub mod client;
 pub mod demo;
 pub mod environment;
+mod port;
 pub mod tracker;
 pub mod units;

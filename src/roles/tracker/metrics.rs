@@ -11,12 +11,14 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::Semaphore,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
 use super::node::Node;
-use crate::transport::{Listener, Stream};
+use crate::{
+    roles::port,
+    transport::{Listener, Stream},
+};
 
 /// Readers at the same time.
 const MAX_READERS: usize = 8;
@@ -24,9 +26,6 @@ const MAX_READERS: usize = 8;
 const MAX_HEAD: usize = 8 * 1024;
 /// Longest time for one reader.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Pause after the system refused to accept.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// What is counted as it happens; everything else is read off the state.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -47,24 +46,12 @@ impl Counters {
 
 /// Answers readers until the role stops.
 pub(super) async fn run(node: Arc<Node>, listener: Box<dyn Listener>) {
-    let permits = Arc::new(Semaphore::new(MAX_READERS));
-    loop {
-        let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
-        let accepted = tokio::select! {
-            biased;
-            () = node.env.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            sleep(PAUSE).await;
-            continue;
-        };
-        let node_here = Arc::clone(&node);
-        node.env.spawn(async move {
-            let _ = timeout(DEADLINE, answer(&node_here, stream)).await;
-            drop(permit);
-        });
-    }
+    let serve = |stream, _| {
+        let node = Arc::clone(&node);
+        // A reader that is too slow gets nothing.
+        async move { drop(timeout(DEADLINE, answer(&node, stream)).await) }
+    };
+    port::accept(&node.env, listener, MAX_READERS, serve).await;
 }
 
 async fn answer(node: &Node, mut stream: Box<dyn Stream>) -> std::io::Result<()> {

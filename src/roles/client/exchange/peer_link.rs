@@ -1,12 +1,9 @@
 //! The two tasks of a link to a peer, and how links come to be: frames in, frames out, nothing decided.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::sleep,
-};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Seams, hub::Input};
@@ -17,6 +14,7 @@ use crate::{
         peer::{PeerMessage, read_block},
         piece::Block,
     },
+    roles::port,
     swarm::PeerId,
     transport::{
         Listener, Stream,
@@ -69,37 +67,18 @@ impl Drop for Handle {
 
 /// Accepts streams until the client stops.
 pub(super) async fn accept_all(seams: Arc<Seams>, listener: Box<dyn Listener>) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    loop {
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            biased;
-            () = seams.env.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, address)) => {
-                let task = accept_one(Arc::clone(&seams), stream, address.to_string());
-                seams.env.spawn(async move {
-                    task.await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a peer");
-                sleep(std::time::Duration::from_millis(100)).await;
-            }
-        }
-    }
+    port::accept(&seams.env, listener, HANDSHAKES, |stream, from| accept_one(Arc::clone(&seams), stream, from)).await;
 }
 
-async fn accept_one(seams: Arc<Seams>, stream: Box<dyn Stream>, address: String) {
-    match link::accept(stream, &seams.identity).await {
-        Ok(link) if link.protocol() == Protocol::Peer => {
+async fn accept_one(seams: Arc<Seams>, stream: Box<dyn Stream>, from: SocketAddr) {
+    let accepted = seams.env.shutdown.run_until_cancelled(link::accept(stream, &seams.identity)).await;
+    match accepted {
+        Some(Ok(link)) if link.protocol() == Protocol::Peer => {
             seams.report(Input::Linked { link: Box::new(link), dialled: false }).await;
         }
-        Ok(_) => tracing::debug!(address, "somebody dialled with a protocol that a client does not serve"),
-        Err(error) => tracing::debug!(address, %error, "a peer could not be accepted"),
+        Some(Ok(_)) => tracing::debug!(%from, "somebody dialled with a protocol that a client does not serve"),
+        Some(Err(error)) => tracing::debug!(%from, %error, "a peer could not be accepted"),
+        None => {}
     }
 }
 
