@@ -51,7 +51,7 @@ mutants! {
     AnswerAlone = "answer-alone",
     /// A tracker uses a counter of its log twice.
     ReuseCounter = "reuse-counter",
-    /// A tracker withholds the last change of each batch from the others.
+    /// A tracker withholds every fifth change from the others.
     WithholdChange = "withhold-change",
     /// A tracker synchronizes with a key of no listed tracker.
     AdmitAnyTracker = "admit-any-tracker",

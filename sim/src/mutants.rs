@@ -21,9 +21,10 @@ const WIDTH: usize = 90;
 fn likely(mutant: Mutant) -> &'static [&'static str] {
     use Mutant as M;
     match mutant {
-        M::SkipFsync | M::AnswerAlone | M::ReuseCounter | M::WithholdChange => &["storm"],
+        M::SkipFsync | M::ReuseCounter | M::WithholdChange => &["storm"],
         M::NameUnsynced | M::TrustMarks => &["disks", "swarm", "resume"],
         M::SyncAgain => &["disks"],
+        M::AnswerAlone => &["resume", "storm"],
         M::FetchAgain => &["resume", "swarm"],
         M::AdmitAnyTracker | M::AcceptForgedTicket | M::AcceptStolenTicket | M::AcceptStaleTicket => &["stranger"],
         M::ServeFormerMember => &["removal"],

@@ -90,9 +90,11 @@ impl Disks {
     }
 
     async fn a_group_forms(&mut self) -> Outcome {
+        // Slow enough that what is there so far is synced now and then.
+        let limit = ["150KiB", "300KiB", "600KiB"][self.pick(3)];
         for peer in &self.peers {
             peer.joins_the_users().await?;
-            peer.does("set_limit down 600KiB").await?;
+            peer.does(&format!("set_limit down {limit}")).await?;
         }
         self.peers[0].sees_trackers_agree().await?;
         self.peers[0].does("create_group team").await?;

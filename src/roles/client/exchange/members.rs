@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     hub::{Hub, Input},
-    peers::Shown,
+    joins::Shown,
 };
 use crate::{
     mutant::Mutant,

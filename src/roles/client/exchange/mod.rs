@@ -17,6 +17,7 @@ mod fetch;
 mod finding;
 mod hashing;
 mod hub;
+mod joins;
 mod ledger;
 mod members;
 mod orders;

@@ -110,7 +110,7 @@ impl Hub {
     /// Takes a peer's requests; returns those that will not be served.
     pub(super) fn accept_requests(&mut self, id: PeerId, file: FileId, blocks: &[Block]) -> Vec<Block> {
         let peer = self.peers.links.get(&id);
-        let is_served = peer.and_then(|peer| peer.files.get(&file)).is_some_and(super::peers::Joined::is_served);
+        let is_served = peer.and_then(|peer| peer.files.get(&file)).is_some_and(super::joins::Joined::is_served);
         let Some(size) = self.local_size(file).filter(|_| is_served) else { return blocks.to_vec() };
         let now = self.now;
         let mut refused = Vec::new();
