@@ -1,11 +1,12 @@
-//! What verifying a piece costs: SHA-1 and BLAKE3 of 512 KiB, each alone and as the program does it.
+//! What verifying a piece costs: SHA-1 and BLAKE3 of 512 KiB, each alone and as the program does it; and what SHA-1 of two
+//! pieces costs one after the other, in turns of one compression, and side by side as the program does it.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
-use std::hint::black_box;
+use std::{hint::black_box, iter};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use p2p::protocol::{
-    hash::{PieceHash, blake3_root},
+    hash::{PieceHash, Sha1Hash, blake3_root},
     piece::{PIECE_SIZE, PieceIndex},
 };
 use sha1::Digest as _;
@@ -20,11 +21,35 @@ fn piece(c: &mut Criterion) {
     group.finish();
 }
 
+fn two_sums(c: &mut Criterion) {
+    let data: Vec<u8> = (0..PIECE_SIZE).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let mut group = c.benchmark_group("SHA-1 of two pieces");
+    group.throughput(Throughput::Bytes(2 * u64::from(PIECE_SIZE)));
+    group.bench_function("one after the other", |b| {
+        b.iter(|| [sha1::Sha1::digest(black_box(&data)), sha1::Sha1::digest(black_box(&data))]);
+    });
+    group.bench_function("in turns", |b| b.iter(|| in_turns(black_box(&data), black_box(&data))));
+    group.bench_function("side by side", |b| {
+        b.iter(|| Sha1Hash::of_both(iter::once(black_box(data.as_slice())), iter::once(black_box(data.as_slice()))));
+    });
+    group.finish();
+}
+
+/// A compression of each in turn, through the `sha1` crate.
+fn in_turns(one: &[u8], other: &[u8]) -> [[u8; 20]; 2] {
+    let (mut left, mut right) = (sha1::Sha1::new(), sha1::Sha1::new());
+    for (ours, theirs) in one.chunks(64).zip(other.chunks(64)) {
+        left.update(ours);
+        right.update(theirs);
+    }
+    [left.finalize().into(), right.finalize().into()]
+}
+
 fn root(c: &mut Criterion) {
     let pieces: Vec<PieceHash> =
         (0..8192u32).map(|i| PieceHash::of(PieceIndex(i), 8192, [i.to_le_bytes().as_slice()])).collect();
     c.bench_function("root of 4 GiB from its pieces", |b| b.iter(|| blake3_root(black_box(&pieces))));
 }
 
-criterion_group!(benches, piece, root);
+criterion_group!(benches, piece, two_sums, root);
 criterion_main!(benches);

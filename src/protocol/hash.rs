@@ -4,9 +4,11 @@ use std::fmt;
 
 use blake3::hazmat::{HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use serde::{Deserialize, Serialize};
-use sha1::{Digest as _, Sha1};
 
-use super::piece::PieceIndex;
+use super::{
+    piece::PieceIndex,
+    sha1_sum::{Sha1Sum, update_both},
+};
 
 /// A SHA-1 value.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,15 +50,22 @@ impl Sha1Hash {
         whole.finish()
     }
 
-    /// As [`Sha1Hash::of`], and takes `whole` further by `others` meanwhile: cheaper than one after the other.
+    /// As [`Sha1Hash::of`], and takes `whole` further by `others` meanwhile: for little more than the cost of one.
     pub fn of_beside<'a>(
         data: impl Iterator<Item = &'a [u8]>,
         whole: &mut FileHash,
         others: impl Iterator<Item = &'a [u8]>,
     ) -> Self {
-        let mut sha1 = Sha1::new();
+        let mut sha1 = Sha1Sum::default();
         update_both(&mut sha1, data, &mut whole.0, others);
-        Self(sha1.finalize().into())
+        Self(sha1.finish())
+    }
+
+    /// SHA-1 of each of two, for little more than the cost of one.
+    pub fn of_both<'a>(one: impl Iterator<Item = &'a [u8]>, other: impl Iterator<Item = &'a [u8]>) -> [Self; 2] {
+        let mut second = FileHash::default();
+        let first = Self::of_beside(one, &mut second, other);
+        [first, second.finish()]
     }
 }
 
@@ -88,12 +97,12 @@ impl PieceHash {
     ///
     /// `data` is given in parts so that received blocks need not be joined first.
     pub fn of<'a>(index: PieceIndex, piece_count: u32, data: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let (mut sha1, mut blake3) = (Sha1::new(), subtree_hasher(index, piece_count));
+        let (mut sha1, mut blake3) = (Sha1Sum::default(), subtree_hasher(index, piece_count));
         for part in data {
             sha1.update(part);
             blake3.update(part);
         }
-        Self { sha1: Sha1Hash(sha1.finalize().into()), blake3: subtree_value(&blake3, piece_count) }
+        Self { sha1: Sha1Hash(sha1.finish()), blake3: subtree_value(&blake3, piece_count) }
     }
 }
 
@@ -112,7 +121,7 @@ fn subtree_value(hasher: &blake3::Hasher, piece_count: u32) -> Blake3Hash {
 
 /// SHA-1 of a whole file, fed in file order.
 #[derive(Clone, Default)]
-pub struct FileHash(Sha1);
+pub struct FileHash(Sha1Sum);
 
 impl FileHash {
     /// Goes on with some bytes.
@@ -122,34 +131,8 @@ impl FileHash {
 
     /// The value, when all was fed.
     pub fn finish(self) -> Sha1Hash {
-        Sha1Hash(self.0.finalize().into())
+        Sha1Hash(self.0.finish())
     }
-}
-
-/// Bytes of one SHA-1 compression.
-const SHA1_BLOCK: usize = 64;
-
-/// Feeds two SHA-1s in turn, one compression each. Each compression waits on the one before it in its own hash only, so
-/// that a processor with SHA instructions works on both at once: together they take about 1.3 times as long as one.
-fn update_both<'a>(
-    one: &mut Sha1,
-    ones: impl Iterator<Item = &'a [u8]>,
-    other: &mut Sha1,
-    others: impl Iterator<Item = &'a [u8]>,
-) {
-    let (mut ones, mut others) = (ones.filter(|part| !part.is_empty()), others.filter(|part| !part.is_empty()));
-    let (mut a, mut b) = (ones.next(), others.next());
-    while let (Some(left), Some(right)) = (a, b) {
-        let common = left.len().min(right.len());
-        for (left, right) in left[..common].chunks(SHA1_BLOCK).zip(right[..common].chunks(SHA1_BLOCK)) {
-            one.update(left);
-            other.update(right);
-        }
-        a = Some(&left[common..]).filter(|rest| !rest.is_empty()).or_else(|| ones.next());
-        b = Some(&right[common..]).filter(|rest| !rest.is_empty()).or_else(|| others.next());
-    }
-    a.into_iter().chain(ones).for_each(|part| one.update(part));
-    b.into_iter().chain(others).for_each(|part| other.update(part));
 }
 
 /// BLAKE3 of a whole file from the values of its pieces in order (the BLAKE3 paper, section 2.1: the left subtree is the
@@ -202,20 +185,9 @@ mod tests {
             for ((bytes, index), piece) in data.chunks(piece).zip(0..).zip(&pieces) {
                 assert_eq!(Blake3Hash::of_piece(PieceIndex(index), count, bytes.chunks(77)), piece.blake3);
                 assert_eq!(Sha1Hash::of(bytes.chunks(77)), piece.sha1);
+                let both = Sha1Hash::of_both(bytes.chunks(77), bytes.chunks(1000));
+                assert_eq!(both, [piece.sha1; 2]);
             }
-        }
-    }
-
-    #[test]
-    fn two_hashes_side_by_side_are_what_each_is_alone() {
-        let data: Vec<u8> = (0..100_000u32).map(|i| (i % 253) as u8).collect();
-        for (size, other, part) in
-            [(100_000, 70_001, 999), (64, 100_000, 64), (1, 5, 3), (77, 0, 10), (4096, 4096, 512)]
-        {
-            let mut whole = FileHash::default();
-            let sha1 = Sha1Hash::of_beside(data[..size].chunks(part), &mut whole, data[..other].chunks(1000));
-            assert_eq!(sha1, Sha1Hash(Sha1::digest(&data[..size]).into()));
-            assert_eq!(whole.finish(), Sha1Hash(Sha1::digest(&data[..other]).into()));
         }
     }
 

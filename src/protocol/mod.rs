@@ -13,6 +13,7 @@ pub mod name;
 pub mod peer;
 pub mod piece;
 pub mod record;
+mod sha1_sum;
 pub mod sync;
 pub mod ticket;
 pub mod tracker_info;

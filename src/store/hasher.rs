@@ -1,14 +1,14 @@
 //! Hashing a whole file for sharing, one pass: SHA-1 and BLAKE3 of every piece, SHA-1 of the whole.
 //!
-//! Cut into steps that the caller runs where it likes. The whole file's SHA-1 is serial and costs about as much as both
-//! hashes of the pieces, so that two cores are kept busy by running, side by side, [`Batch::follow`] with the read of
-//! the batch after next and [`Batch::piece_hashes`] of this one. Memory is bounded by the batches in hand.
+//! Cut into steps that the caller runs where it likes. SHA-1 is serial: that of the whole file sets the pace, and those of
+//! its pieces ride along for little. So one core does [`Batch::sums`], and another the read of the next batch and
+//! [`Batch::trees`] of this one. Memory is bounded by the batches in hand.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, iter, path::Path, sync::Arc};
 
 use super::disk::{Disk, DiskFile, FileStamp, OpenMode};
 use crate::protocol::{
-    hash::{FileHash, PieceHash},
+    hash::{Blake3Hash, FileHash, Sha1Hash},
     piece::{MAX_FILE_SIZE, PIECE_SIZE, PieceIndex, piece_count},
 };
 
@@ -94,17 +94,18 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The hashes of its pieces, in order.
-    pub fn piece_hashes(&self) -> Vec<PieceHash> {
-        (self.first.0..)
-            .zip(self.bytes.chunks(PIECE_SIZE as usize))
-            .map(|(index, bytes)| PieceHash::of(PieceIndex(index), self.piece_count, [bytes]))
-            .collect()
+    /// SHA-1 of its pieces, in order; takes the whole file's hash further beside them.
+    pub fn sums(&self, whole: &mut FileHash) -> Vec<Sha1Hash> {
+        self.pieces().map(|(_, bytes)| Sha1Hash::of_beside(iter::once(bytes), whole, iter::once(bytes))).collect()
     }
 
-    /// Takes the whole file's hash further.
-    pub fn follow(&self, whole: &mut FileHash) {
-        whole.update(&self.bytes);
+    /// BLAKE3 of its pieces, in order.
+    pub fn trees(&self) -> Vec<Blake3Hash> {
+        self.pieces().map(|(index, bytes)| Blake3Hash::of_piece(index, self.piece_count, [bytes])).collect()
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = (PieceIndex, &[u8])> {
+        (self.first.0..).map(PieceIndex).zip(self.bytes.chunks(PIECE_SIZE as usize))
     }
 
     /// Bytes in it.
@@ -120,5 +121,32 @@ impl Batch {
     /// Its memory, for another batch.
     pub fn into_memory(self) -> Vec<u8> {
         self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{protocol::hash::PieceHash, store::disk::SystemDisk};
+
+    #[test]
+    fn batch_by_batch_the_hashes_are_those_of_the_whole_content() {
+        let content: Vec<u8> = (0..=250).cycle().take((9 * PIECE_SIZE + 77) as usize).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        SystemDisk.open(&path, OpenMode::CreateNew).unwrap().write_at(0, &content).unwrap();
+        let source = Source::open(&SystemDisk, &path).unwrap();
+        let (mut whole, mut pieces, mut at) = (FileHash::default(), Vec::new(), PieceIndex(0));
+        while let Some(batch) = source.read(at, Vec::new()).unwrap() {
+            at = batch.next();
+            pieces.extend(batch.sums(&mut whole).into_iter().zip(batch.trees()));
+        }
+        source.check_unchanged().unwrap();
+        assert_eq!(whole.finish(), Sha1Hash::of([content.as_slice()]));
+        let expected = (0..).zip(content.chunks(PIECE_SIZE as usize)).map(|(index, bytes)| {
+            let hash = PieceHash::of(PieceIndex(index), 10, [bytes]);
+            (hash.sha1, hash.blake3)
+        });
+        assert_eq!(pieces, expected.collect::<Vec<_>>());
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! SHA-1 waits on itself: two of them side by side cost a core little more than one ([`Sha1Hash::of_beside`]). So the job
 //! that sums a piece takes the whole file's hash along wherever the next piece in file order is at hand: that very piece, or
-//! one summed before. One such job runs at a time, and another only where pieces pile up; a second core settles what the
+//! one summed before. A job without the whole's hash sums two pieces side by side. One such job runs at a time, and another only where pieces pile up; a second core settles what the
 //! first has summed, one job at a time too: two writers of one file only wait for each other.
 
 use std::{collections::BTreeMap, io, mem, sync::Arc};
@@ -231,13 +231,15 @@ impl Job {
     fn sum(self, manifest: &Manifest, partial: &Partial) -> Hashed {
         let Self { pieces, mut follower, stretch } = self;
         let is_alone = pieces.is_empty();
+        let expected = |piece: PieceIndex| manifest.pieces().get(piece.0 as usize).map(|expected| expected.sha1);
+        let checked: Vec<bool> = match &mut follower {
+            Some(follower) => {
+                pieces.iter().map(|(piece, parts)| follower.sum_beside(*piece, parts, expected(*piece))).collect()
+            }
+            None => pieces.keys().zip(sums(&pieces)).map(|(piece, found)| Some(found) == expected(*piece)).collect(),
+        };
         let (mut right, mut corrupt) = (Pieces::new(), Vec::new());
-        for (piece, parts) in pieces {
-            let expected = manifest.pieces().get(piece.0 as usize).map(|expected| expected.sha1);
-            let is_right = match &mut follower {
-                Some(follower) => follower.sum_beside(piece, &parts, expected),
-                None => Some(Sha1Hash::of(slices(&parts))) == expected,
-            };
+        for ((piece, parts), is_right) in pieces.into_iter().zip(checked) {
             if is_right || Mutant::SkipVerify.is_on() {
                 right.insert(piece, parts);
             } else {
@@ -253,6 +255,14 @@ impl Job {
         });
         Hashed::Summed { right, corrupt, follower }
     }
+}
+
+/// SHA-1 of each piece, of two at a time.
+fn sums(pieces: &Pieces) -> Vec<Sha1Hash> {
+    let parts: Vec<&Parts> = pieces.values().collect();
+    let (pairs, last) = parts.as_chunks();
+    let paired = pairs.iter().flat_map(|[one, other]| Sha1Hash::of_both(slices(one), slices(other)));
+    paired.chain(last.iter().map(|parts| Sha1Hash::of(slices(parts)))).collect()
 }
 
 /// The rest of the check, and the write.
@@ -450,6 +460,14 @@ mod tests {
     #[test]
     fn pieces_in_order_are_all_hashed_beside_their_check() {
         assert_eq!(follow(&(0..100).collect::<Vec<_>>(), &[]).1, 100);
+    }
+
+    #[test]
+    fn each_of_several_pieces_has_its_own_sum() {
+        for count in 0..4 {
+            let pieces: Pieces = (0..count).map(|piece| (PieceIndex(piece), parts(piece))).collect();
+            assert_eq!(sums(&pieces), (0..count).map(sha1).collect::<Vec<_>>());
+        }
     }
 
     #[test]

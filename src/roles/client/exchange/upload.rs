@@ -183,15 +183,19 @@ pub(super) async fn hash_file(seams: &Arc<Seams>, path: &Path) -> Result<Hashed,
     let mut progress = Progress { seams, path, total: stamp.size, done: 0, told: None };
     while let Some(current) = batch.take().map(Arc::new) {
         let (source, ahead, behind) = (source.clone(), Arc::clone(&current), Arc::clone(&current));
-        let in_order = seams.env.offload(move || {
-            ahead.follow(&mut whole);
-            let next = source.read(ahead.next(), memory)?;
-            Ok((whole, next))
+        let sums = seams.env.offload(move || {
+            let sums = ahead.sums(&mut whole);
+            (whole, sums)
         });
-        let by_piece = seams.env.offload(move || behind.piece_hashes());
-        let (in_order, by_piece) = tokio::join!(in_order, by_piece);
-        (whole, batch) = in_order.map_err(failed)?;
-        pieces.extend(by_piece);
+        let trees = seams.env.offload(move || {
+            let next = source.read(behind.next(), memory)?;
+            Ok((next, behind.trees()))
+        });
+        let (sums, trees) = tokio::join!(sums, trees);
+        let (summed, sha1) = sums;
+        let (next, blake3) = trees.map_err(failed)?;
+        (whole, batch) = (summed, next);
+        pieces.extend(sha1.into_iter().zip(blake3).map(|(sha1, blake3)| PieceHash { sha1, blake3 }));
         progress.add(current.size());
         memory = Arc::into_inner(current).map(Batch::into_memory).unwrap_or_default();
     }

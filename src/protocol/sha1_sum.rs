@@ -1,0 +1,164 @@
+//! A running SHA-1, alone or two side by side for little more than the cost of one.
+
+use p2p_sha1_pair::{BLOCK, State, compress, compress_one};
+
+/// The state before the first byte (FIPS 180-4, section 5.3.1).
+const FIRST: State = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
+/// Bytes of the last block that its padding leaves, before the length.
+const PADDED: usize = BLOCK - 8;
+
+/// SHA-1 of bytes as they come.
+#[derive(Clone)]
+pub(super) struct Sha1Sum {
+    state: State,
+    /// Bytes fed; those beyond the last whole block are in `rest`.
+    length: u64,
+    rest: [u8; BLOCK],
+}
+
+impl Default for Sha1Sum {
+    fn default() -> Self {
+        Self { state: FIRST, length: 0, rest: [0; BLOCK] }
+    }
+}
+
+impl Sha1Sum {
+    /// Goes on with some bytes.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        let (blocks, rest) = self.fill(bytes).as_chunks();
+        compress_one(&mut self.state, blocks);
+        self.length += (blocks.len() * BLOCK) as u64;
+        self.fill(rest);
+    }
+
+    /// The value, when all was fed.
+    pub(super) fn finish(mut self) -> [u8; 20] {
+        let (bits, held) = (self.length * 8, self.held());
+        let padding = if held < PADDED { PADDED - held } else { PADDED + BLOCK - held };
+        let mut end = [0; 2 * BLOCK];
+        end[0] = 0x80;
+        end[padding..padding + 8].copy_from_slice(&bits.to_be_bytes());
+        self.update(&end[..padding + 8]);
+        let mut value = [0; 20];
+        for (bytes, word) in value.as_chunks_mut().0.iter_mut().zip(self.state) {
+            *bytes = word.to_be_bytes();
+        }
+        value
+    }
+
+    /// Bytes of a block that has yet to become whole.
+    fn held(&self) -> usize {
+        usize::try_from(self.length % BLOCK as u64).expect("less than a block")
+    }
+
+    /// Takes as many bytes as the block begun lacks, or all of less than a block; returns the others.
+    fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let held = self.held();
+        let taken = if held == 0 && bytes.len() >= BLOCK { 0 } else { bytes.len().min(BLOCK - held) };
+        let (filling, others) = bytes.split_at(taken);
+        self.rest[held..held + taken].copy_from_slice(filling);
+        self.length += taken as u64;
+        if held + taken == BLOCK {
+            compress_one(&mut self.state, &[self.rest]);
+        }
+        others
+    }
+}
+
+/// Feeds two sums, each with its own bytes, given in parts: together wherever both have whole blocks.
+pub(super) fn update_both<'a>(
+    one: &mut Sha1Sum,
+    ones: impl Iterator<Item = &'a [u8]>,
+    other: &mut Sha1Sum,
+    others: impl Iterator<Item = &'a [u8]>,
+) {
+    let mut one = Feed { sum: one, part: &[], parts: ones };
+    let mut other = Feed { sum: other, part: &[], parts: others };
+    while let (Some(left), Some(right)) = (one.blocks(), other.blocks()) {
+        let count = left.len().min(right.len());
+        compress(&mut one.sum.state, &left[..count], &mut other.sum.state, &right[..count]);
+        one.advance(count);
+        other.advance(count);
+    }
+    one.finish();
+    other.finish();
+}
+
+/// A sum, and what is still to be fed to it.
+struct Feed<'a, 's, Parts> {
+    sum: &'s mut Sha1Sum,
+    part: &'a [u8],
+    parts: Parts,
+}
+
+impl<'a, Parts: Iterator<Item = &'a [u8]>> Feed<'a, '_, Parts> {
+    /// Whole blocks that come next, at least one, once all before them was fed; `None` when there are no more.
+    fn blocks(&mut self) -> Option<&'a [[u8; BLOCK]]> {
+        loop {
+            if self.part.is_empty() {
+                self.part = self.parts.next()?;
+            } else if self.sum.held() == 0 && self.part.len() >= BLOCK {
+                return Some(self.part.as_chunks().0);
+            } else {
+                self.part = self.sum.fill(self.part);
+            }
+        }
+    }
+
+    /// The first of the blocks that come next are in the sum.
+    fn advance(&mut self, count: usize) {
+        let bytes = count * BLOCK;
+        self.sum.length += bytes as u64;
+        self.part = &self.part[bytes..];
+    }
+
+    fn finish(self) {
+        self.sum.update(self.part);
+        self.parts.for_each(|part| self.sum.update(part));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sha1::{Digest as _, Sha1};
+
+    use super::*;
+
+    fn parts() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let length = prop_oneof![0..3usize, 50..140usize, Just(64), Just(128), 0..1000usize];
+        prop::collection::vec(length.prop_flat_map(|length| prop::collection::vec(any::<u8>(), length)), 0..6)
+    }
+
+    fn slices(parts: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
+        parts.iter().map(Vec::as_slice)
+    }
+
+    proptest! {
+        #[test]
+        fn a_sum_is_that_of_the_crate_however_the_bytes_come(parts in parts()) {
+            let mut sum = Sha1Sum::default();
+            slices(&parts).for_each(|part| sum.update(part));
+            prop_assert_eq!(sum.finish(), <[u8; 20]>::from(Sha1::digest(parts.concat())));
+        }
+
+        #[test]
+        fn two_side_by_side_are_what_each_is_alone(before in parts(), ones in parts(), others in parts()) {
+            let (mut one, mut other) = (Sha1Sum::default(), Sha1Sum::default());
+            slices(&before).for_each(|part| other.update(part));
+            update_both(&mut one, slices(&ones), &mut other, slices(&others));
+            prop_assert_eq!(one.finish(), <[u8; 20]>::from(Sha1::digest(ones.concat())));
+            let whole = [before.concat(), others.concat()].concat();
+            prop_assert_eq!(other.finish(), <[u8; 20]>::from(Sha1::digest(whole)));
+        }
+
+        #[test]
+        fn the_same_bytes_may_go_to_both(before in parts(), parts in parts()) {
+            let (mut one, mut other) = (Sha1Sum::default(), Sha1Sum::default());
+            slices(&before).for_each(|part| other.update(part));
+            update_both(&mut one, slices(&parts), &mut other, slices(&parts));
+            prop_assert_eq!(one.finish(), <[u8; 20]>::from(Sha1::digest(parts.concat())));
+            prop_assert_eq!(other.finish(), <[u8; 20]>::from(Sha1::digest([before.concat(), parts.concat()].concat())));
+        }
+    }
+}
