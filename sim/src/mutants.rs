@@ -21,18 +21,17 @@ const WIDTH: usize = 90;
 fn likely(mutant: Mutant) -> &'static [&'static str] {
     use Mutant as M;
     match mutant {
-        M::SkipFsync | M::ReuseCounter | M::WithholdChange => &["storm"],
+        M::SkipFsync | M::ReuseCounter | M::WithholdChange | M::GhostPresence => &["storm"],
         M::NameUnsynced | M::TrustMarks => &["disks", "swarm", "resume"],
         M::SyncAgain => &["disks"],
         M::AnswerAlone => &["resume", "storm"],
         M::FetchAgain => &["resume", "swarm"],
-        M::AdmitAnyTracker | M::AcceptForgedTicket | M::AcceptStolenTicket | M::AcceptStaleTicket => &["stranger"],
-        M::ServeFormerMember => &["removal"],
+        M::AdmitAnyTracker | M::AcceptForgedTicket | M::AcceptStolenTicket => &["stranger"],
+        M::ServeFormerMember | M::AcceptStaleTicket => &["removal"],
         M::SkipVerify | M::NeverBan | M::NeverSnub => &["hostile"],
-        M::ForgetEnd | M::FirstPasswordWins | M::OwnerStays | M::HideStale => &["model"],
-        M::LaterClaimWins => &["partition"],
-        M::GhostPresence => &["model", "partition"],
-        M::ForgetRequestId => &["model", "storm"],
+        M::ForgetEnd | M::FirstPasswordWins | M::OwnerStays => &["model"],
+        M::LaterClaimWins | M::HideStale => &["partition"],
+        M::ForgetRequestId => &["storm", "disks"],
     }
 }
 

@@ -164,10 +164,16 @@ impl Disks {
 
     async fn make_group(&mut self, number: u32) -> Outcome {
         let (who, name) = (self.pick(self.peers.len()), format!("g{number}"));
-        if self.steps.take(format_args!("{} makes {name}", self.peers[who].name()))
-            && self.peers[who].tries(&format!("create_group {name}")).await?.is_ok()
-        {
-            self.created.insert(name);
+        if !self.steps.take(format_args!("{} makes {name}", self.peers[who].name())) {
+            return Ok(());
+        }
+        match self.peers[who].tries(&format!("create_group {name}")).await? {
+            Ok(_) => _ = self.created.insert(name),
+            // Nobody else makes it: a repeated request was taken for another one.
+            Err(failure) if failure.code == ErrorCode::GroupExists => {
+                return Err(format!("{}: create_group {name}: {failure}", self.peers[who].name()).into());
+            }
+            Err(_) => {}
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ impl Play {
     pub(super) fn draws(&mut self) -> (usize, String) {
         let number = self.pick(GROUPS.len());
         let (group, other) = (GROUPS[number], USERS[self.pick(self.peers.len())]);
-        let (kind, odd, anybody) = (self.pick(36), self.pick(100), self.pick(3 * self.peers.len()));
+        let (kind, odd, anybody) = (self.pick(38), self.pick(100), self.pick(3 * self.peers.len()));
         let is_for_owners = matches!(kind, 7..=14 | 19);
         // The one who may, for the most part.
         let client = if is_for_owners { anybody.checked_sub(2 * self.peers.len()).unwrap_or(number) } else { anybody };
@@ -149,9 +149,16 @@ impl Play {
             31 => "logout".to_owned(),
             32..=33 => format!("login {own} {}", secret(client)),
             34 => format!("create_user {} {}", USERS[odd % USERS.len()], secret(odd % USERS.len())),
+            35..=36 => format!("change_password {} {}", self.password(own), secret(client + 10 * (odd % 4))),
             _ => self.draws_odd(client, odd),
         };
         (client, line)
+    }
+
+    /// The password that somebody probably has.
+    fn password(&self, user: &str) -> String {
+        let known = self.model.accounts().into_iter().find(|(name, _)| name == user);
+        known.map_or_else(|| secret(99), |(_, password)| password)
     }
 
     /// What is wrong in itself, or rare.

@@ -101,8 +101,9 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
         let end = [End::Removed, End::Removed, End::Left, End::Left, End::Stopped, End::LoggedOut][removal.below(6)];
         let while_out = Duration::from_millis(removal.rng.next_u64() % 40_000);
         let touch = match (end, removal.below(16)) {
-            (End::Removed | End::Left, 0) => Touch::CarolAlone(TICKET_LIFE + GLANCE),
-            (End::Removed | End::Left, 1..5) => Touch::CarolAlone(while_out),
+            // Well beyond the ticket's life, so that who still serves is seen to.
+            (End::Removed | End::Left, 0..2) => Touch::CarolAlone(TICKET_LIFE + 10 * GLANCE),
+            (End::Removed | End::Left, 2..5) => Touch::CarolAlone(while_out),
             (End::Removed | End::Left, 5..9) => Touch::Apart(while_out),
             _ => Touch::All,
         };

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use p2p::protocol::error::ErrorCode;
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::time::sleep;
 
@@ -70,7 +71,8 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
             peer.sees("list_groups", |_| true).await?;
         }
         storm.oracle.sees_online(&storm.peers.iter().collect::<Vec<_>>()).await?;
-        storm.every_tracker_knows_everything().await
+        storm.every_tracker_knows_everything().await?;
+        storm.somebody_is_gone().await
     })
 }
 
@@ -115,6 +117,10 @@ impl Storm {
         match self.peers[who].tries(&format!("create_group {name}")).await? {
             Ok(_) => {
                 self.created.insert(name);
+            }
+            // Nobody else makes it: a repeated request was taken for another one.
+            Err(failure) if failure.code == ErrorCode::GroupExists => {
+                return Err(format!("{}: create_group {name}: {failure}", self.peers[who].name()).into());
             }
             Err(failure) => {
                 self.unknown.insert(name, failure.to_string());
@@ -249,5 +255,25 @@ impl Storm {
             }
         }
         Ok(())
+    }
+
+    /// Who dies is soon seen nowhere, also where a tracker that knew of them dies too.
+    async fn somebody_is_gone(&mut self) -> Outcome {
+        let (gone, how) = (self.pick(self.peers.len()), [Crash::Process, Crash::Power][self.pick(2)]);
+        let tracker = self.pick(2 * self.trackers.len());
+        if !self.faults.crash(self.peers[gone].name(), how).await {
+            return Ok(());
+        }
+        if let Some(name) = self.trackers.get(tracker).copied() {
+            self.oracle.crash(name, Crash::Power).await?;
+            self.faults.restart(name).await;
+            self.oracle.settle().await?;
+        }
+        let rest: Vec<&Peer> = self.peers.iter().filter(|peer| peer.name() != self.peers[gone].name()).collect();
+        for peer in &rest {
+            // Linked again.
+            peer.sees("list_groups", |_| true).await?;
+        }
+        self.oracle.sees_online(&rest).await
     }
 }
