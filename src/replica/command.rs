@@ -390,13 +390,15 @@ impl Writer<'_> {
     }
 }
 
-/// A refusal, to a write or a question: a thing that is missing here may be one that the client has seen elsewhere, where
-/// this tracker is not caught up with it.
+/// A refusal, to a write or a question: a thing that is missing here (an account, or the password that it has now) may be one
+/// that the client has seen elsewhere, where this tracker is not caught up with it.
 pub fn or_stale(failure: Failure, is_caught_up: bool) -> Failure {
-    use ErrorCode::{NoSuchFile, NoSuchGroup, NoSuchRequest, NoSuchUser, NotAMember, NotOwner, NotShared};
+    use ErrorCode::{
+        BadCredentials, NoSuchFile, NoSuchGroup, NoSuchRequest, NoSuchUser, NotAMember, NotOwner, NotShared,
+    };
     let missing = matches!(
         failure.code,
-        NoSuchGroup | NoSuchUser | NoSuchRequest | NoSuchFile | NotAMember | NotOwner | NotShared
+        BadCredentials | NoSuchGroup | NoSuchUser | NoSuchRequest | NoSuchFile | NotAMember | NotOwner | NotShared
     );
     if missing && !is_caught_up { stale(&failure.message) } else { failure }
 }

@@ -29,7 +29,11 @@ impl Turn<'_> {
             return self.says(Said::Refused(ErrorCode::AlreadyLoggedIn));
         }
         let right = self.accounts(name).into_iter().find(|user| self.view.users[user].password == password);
-        let Some(user) = right else { return self.wrong_password(name) };
+        let Some(user) = right else {
+            // The account, or its password of today, may be what the tracker has yet to hear of.
+            let code = if self.is_caught_up() { ErrorCode::BadCredentials } else { ErrorCode::Stale };
+            return self.wrong_password(name, code);
+        };
         let mut world = self.world.clone();
         world.clients[self.who.client].session = Some(Session { user, credential: self.view.users[&user].credential });
         world.fade(self.who, user);
@@ -49,8 +53,8 @@ impl Turn<'_> {
         accounts
     }
 
-    fn wrong_password(&self, name: &str) -> Vec<Next> {
-        let mut next = self.says(Said::Refused(ErrorCode::BadCredentials));
+    fn wrong_password(&self, name: &str, code: ErrorCode) -> Vec<Next> {
+        let mut next = self.says(Said::Refused(code));
         *next[0].world.failures.entry(name.to_owned()).or_default() += 1;
         next.extend(self.too_many_attempts(name));
         next
@@ -78,7 +82,7 @@ impl Turn<'_> {
     pub(super) fn change_password(&self, old: &str, new: &str) -> Vec<Next> {
         let user = self.user();
         let Some(account) = self.view.users.get(&user).filter(|account| account.password == old) else {
-            return self.wrong_password(&self.view.name(user));
+            return self.wrong_password(&self.view.name(user), ErrorCode::BadCredentials);
         };
         let mut next = self.writes(Said::Done, Body::Password { user, password: new.to_owned() });
         let world = &mut next[0].world;

@@ -143,6 +143,23 @@ async fn a_read_at_a_tracker_that_cannot_catch_up_is_stale() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tracker_that_has_yet_to_hear_of_an_account_does_not_call_its_password_wrong() {
+    let cluster = Cluster::new(2).await;
+    cluster.settle().await;
+    cluster.network.cut(1, 2);
+    sleep(Duration::from_secs(1)).await;
+    let (mut ann, mut bob) = (cluster.client(1, 1).await, cluster.client(2, 2).await);
+    ann.register("ann").await;
+    ann.dial(&cluster.info, 2).await;
+    assert_eq!(ann.log_in("ann", "secret").await.unwrap_err().code, ErrorCode::Stale);
+    assert_eq!(bob.log_in("ann", "secret").await.unwrap_err().code, ErrorCode::BadCredentials);
+    cluster.network.heal(1, 2);
+    cluster.settle().await;
+    ann.log_in("ann", "secret").await.unwrap();
+    assert_eq!(ann.log_in("ann", "wrong").await.unwrap_err().code, ErrorCode::BadCredentials);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tracker_with_another_key_is_refused() {
     let mut cluster = Cluster::new(2).await;
     let mut ann = cluster.client(1, 1).await;
