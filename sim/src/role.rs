@@ -1,10 +1,12 @@
 //! The roles on simulated hosts: trackers that run, and peers that do what the script says.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     error::Error,
     net::IpAddr,
     path::{Path, PathBuf},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -124,11 +126,22 @@ struct Order {
 
 /// Plugs in a machine for a client and runs it.
 pub(crate) fn peer(cluster: &mut Cluster, name: &'static str, skew_ms: i64, info: &TrackerInfo) -> Peer {
+    peer_with(cluster, name, skew_ms, &Rc::new(RefCell::new(info.clone())))
+}
+
+/// As [`peer`]; each life of it reads the list of trackers anew.
+pub(crate) fn peer_with(
+    cluster: &mut Cluster,
+    name: &'static str,
+    skew_ms: i64,
+    list: &Rc<RefCell<TrackerInfo>>,
+) -> Peer {
     let host = cluster.machine(name, skew_ms);
-    let config = ClientConfig {
-        listen: format!("{}:6000", host.ip()),
+    let (list, listen) = (list.clone(), format!("{}:6000", host.ip()));
+    let config = move || ClientConfig {
+        listen: listen.clone(),
         advertise: None,
-        trackers: info.trackers.clone(),
+        trackers: list.borrow().trackers.clone(),
         data_dir: PathBuf::from(DATA_DIR),
         download_limit: Rate(0),
         upload_limit: Rate(0),
@@ -139,7 +152,7 @@ pub(crate) fn peer(cluster: &mut Cluster, name: &'static str, skew_ms: i64, info
     let (orders, incoming) = mpsc::channel(16);
     let incoming = Arc::new(Mutex::new(incoming));
     let machine = host.clone();
-    cluster.start(name, move |env| run_client(env, machine.clone(), config.clone(), incoming.clone()));
+    cluster.start(name, move |env| run_client(env, machine.clone(), config(), incoming.clone()));
     Peer { name, host, orders }
 }
 

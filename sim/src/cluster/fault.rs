@@ -115,6 +115,12 @@ impl Faults {
         self.order(Order::Restart(name)).await;
     }
 
+    /// As an operator stops a role to change its set-up: no harm, and no step.
+    pub(crate) async fn halt(&self, name: Name) {
+        tracing::info!("halt {name}");
+        self.give([Order::Stop(name)]).await;
+    }
+
     /// Cuts two hosts off from each other; false where this step is left out.
     pub(crate) async fn cut(&self, one: Name, two: Name, cut: Cut) -> bool {
         self.order(Order::Cut(one, two, cut)).await

@@ -4,6 +4,7 @@ mod disks;
 mod first;
 mod hostile;
 mod model;
+mod newcomer;
 mod partition;
 mod play;
 mod removal;
@@ -93,6 +94,12 @@ pub(crate) const ALL: &[Scenario] = &[
         about: "trackers die and links break at random; what was acknowledged is known everywhere in the end",
         most_mib: 70,
         build: storm::build,
+    },
+    Scenario {
+        name: "newcomer",
+        about: "trackers forget; one that lacks it all takes a snapshot, whoever dies meanwhile, and serves alone",
+        most_mib: 100,
+        build: newcomer::build,
     },
     Scenario {
         name: "hostile",

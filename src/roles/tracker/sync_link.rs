@@ -235,6 +235,9 @@ impl<'a> SyncTask<'a> {
                 if matches!(error, SyncError::Stopping) {
                     let _ = self.writer.close().await;
                 }
+                if self.inbox.is_fetching() {
+                    tracing::trace!(target: "coverage", reached = "replica: snapshot broken off");
+                }
                 return error;
             }
         }

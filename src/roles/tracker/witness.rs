@@ -50,6 +50,16 @@ impl Tracker {
         }
     }
 
+    /// Whether another tracker's snapshot is on its way here, or being taken in.
+    pub fn is_fetching_snapshot(&self) -> bool {
+        self.node.state().forgetting.fetching.is_some()
+    }
+
+    /// Whether the past of its log is being rewritten: something is being forgotten, or a snapshot taken in.
+    pub fn is_rewriting_log(&self) -> bool {
+        self.node.rewriting.try_lock().is_err()
+    }
+
     /// Every change in this tracker's log, those of one origin in order, and up to where others are forgotten.
     pub fn log(&self) -> Result<(Past, Vec<Kept>), StoreError> {
         let mut log = Vec::new();
