@@ -151,7 +151,7 @@ fn own_program() -> io::Result<PathBuf> {
 
 /// Whether a run took more memory than its scenario may.
 fn beyond_memory(job: &Job, verdict: &Verdict) -> bool {
-    let most = Scenario::named(&job.scenario).map_or(u64::MAX, |scenario| scenario.most_mib);
+    let most = Scenario::named(&job.scenario).map_or(u64::MAX, |scenario| scenario.most_mib(job.seed));
     verdict.peak_mib.is_some_and(|peak| peak > most)
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Scenario {
     /// What it shows, in a line.
     pub(crate) about: &'static str,
     /// The most memory that the whole world may take: every host with its disk, and the process around them.
-    pub(crate) most_mib: u64,
+    most_mib: u64,
     build: fn(&mut Cluster) -> Script,
 }
 
@@ -137,6 +137,11 @@ impl Scenario {
     /// The scenario of this name.
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         ALL.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// The most memory that the world of this seed may take.
+    pub(crate) fn most_mib(&self, seed: u64) -> u64 {
+        if self.name == "swarm" && swarm::is_crowd(seed) { swarm::CROWD_MIB } else { self.most_mib }
     }
 
     /// Runs it with a seed, without the steps in `skips`.

@@ -1,5 +1,6 @@
-//! A swarm of 2 to 24 peers and files of any size: peers crash, leave and come back, links between them break. The seeder stays,
-//! and so every download completes with the right bytes, none of which was fetched again once it was durable.
+//! A swarm of 2 to 24 peers, in one run of forty of up to 64, and files of any size: peers crash, leave and come back, links between
+//! them break. The seeder stays, and so every download completes with the right bytes, none of which was fetched again once it was
+//! durable.
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
@@ -21,6 +22,10 @@ const PIECE: usize = 512 * 1024;
 const TRAFFIC: u64 = 12 << 20;
 /// Bytes of the largest file.
 const LARGEST: u64 = 4 << 20;
+/// Leechers of a crowd at most.
+const CROWD: usize = 63;
+/// The most memory that a crowd's world may take.
+pub(super) const CROWD_MIB: u64 = 1200;
 /// Things that happen.
 const EVENTS: u32 = 24;
 /// Beside what it lacks, a peer may receive for each life so much: blocks asked of two peers at the end of a file, frames,
@@ -65,7 +70,8 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
     let trackers_up: Vec<_> = (0..=below(&mut rng, 3)).map(|index| (tracker_name(index), 0)).collect();
     let info = trackers(cluster, &trackers_up);
     let most = [3, 8, 23][below(&mut rng, 3)];
-    let count = 1 + below(&mut rng, most);
+    let few = 1 + below(&mut rng, most);
+    let count = if is_crowd(cluster.seed()) { few + CROWD - most } else { few };
     let seeder = peer(cluster, peer_name(0), 0, &info);
     let film = film(&mut rng, count);
     let lacked = film.len() as u64;
@@ -84,6 +90,11 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
         swarm.everybody_returns().await?;
         swarm.everybody_has_the_film().await
     })
+}
+
+/// Whether many meet in the run with this seed; seldom, for it costs as much as thirty others.
+pub(super) fn is_crowd(seed: u64) -> bool {
+    seed % 40 == 33
 }
 
 /// A number below `count`.
