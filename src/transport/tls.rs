@@ -31,11 +31,13 @@ use crate::protocol::{
     ids::DeviceKey,
 };
 
-/// Bytes read from the socket at once: rustls alone would ask for about 4 KiB at a time. Untouched pages cost nothing.
-const READ_BUFFER: usize = 256 * 1024;
+/// Bytes read from the socket at once: rustls alone would ask for about 4 KiB at a time. More would be out of the nearest
+/// caches before it is decrypted.
+const READ_BUFFER: usize = 64 * 1024;
 
-/// Bytes of records that rustls holds before it writes them: several blocks in one system call.
-const WRITE_BUFFER: usize = 1024 * 1024;
+/// Bytes of records that rustls holds before it writes them: several in one system call, and still in the nearest caches when
+/// the system copies them. Try other sizes with `benches/link.rs`.
+const WRITE_BUFFER: usize = 64 * 1024;
 
 /// What is spoken on a link; chosen by ALPN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
