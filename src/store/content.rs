@@ -15,6 +15,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::BytesMut;
+
 use super::disk::{Disk, DiskFile, FileStamp, OpenMode};
 use crate::mutant::Mutant;
 use crate::protocol::{
@@ -135,9 +137,14 @@ impl Partial {
 
     /// Reads a whole piece.
     pub fn read(&self, piece: PieceIndex) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; piece_length(self.size, piece) as usize];
-        self.file.read_at(piece.start(), &mut bytes)?;
-        Ok(bytes)
+        Ok(self.read_into(piece, BytesMut::new())?.into())
+    }
+
+    /// Reads a whole piece into the memory of an earlier one.
+    pub fn read_into(&self, piece: PieceIndex, mut memory: BytesMut) -> io::Result<BytesMut> {
+        memory.resize(piece_length(self.size, piece) as usize, 0);
+        self.file.read_at(piece.start(), &mut memory)?;
+        Ok(memory)
     }
 
     /// fsync: every piece written before stays. Once it has failed it always does: only what is written again after the file

@@ -11,7 +11,7 @@
 
 use std::{collections::BTreeMap, io, mem, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     Seams,
@@ -213,8 +213,10 @@ impl Follower {
 
     /// Goes on with `count` pieces of the partial file.
     fn read_on(&mut self, partial: &Partial, count: u32) -> io::Result<()> {
+        let mut memory = BytesMut::new();
         for _ in 0..count {
-            self.hash.update(&partial.read(self.next)?);
+            memory = partial.read_into(self.next, memory)?;
+            self.hash.update(&memory);
             self.next = after(self.next);
         }
         Ok(())

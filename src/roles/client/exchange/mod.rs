@@ -24,6 +24,7 @@ mod orders;
 mod peer_link;
 mod peer_server;
 mod peers;
+mod pool;
 mod requests;
 mod shares;
 mod transfer;

@@ -5,12 +5,13 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::{
     hub::{Hub, Input},
     peer_link::Outgoing,
+    pool::Pool,
     transfer::Transfer,
 };
 use crate::{
@@ -57,6 +58,7 @@ pub(super) struct Server {
     /// Pieces being read, and the blocks that wait for them.
     reading: BTreeMap<(FileId, PieceIndex), Vec<Upload>>,
     kept: BTreeMap<(FileId, PieceIndex), (Instant, Bytes)>,
+    memory: Pool,
 }
 
 /// Where a file's bytes are.
@@ -68,7 +70,7 @@ enum Place {
 impl Server {
     pub(super) fn new(limit: TokenBucket) -> Self {
         let (reading, kept) = (BTreeMap::new(), BTreeMap::new());
-        Self { uploader: Uploader::new(QUEUE_LIMIT), limit, reading, kept }
+        Self { uploader: Uploader::new(QUEUE_LIMIT), limit, reading, kept, memory: Pool::default() }
     }
 
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -90,6 +92,7 @@ impl Server {
     }
 
     fn keep(&mut self, now: Instant, key: (FileId, PieceIndex), bytes: Bytes) {
+        self.memory.lend(&bytes);
         self.kept.retain(|_, (read, _)| now.saturating_duration_since(*read) < FRESH);
         if self.kept.len() < KEPT_PIECES {
             self.kept.insert(key, (now, bytes));
@@ -99,6 +102,7 @@ impl Server {
     /// Forgets what was read of a file.
     pub(super) fn forget(&mut self, file: FileId) {
         self.kept.retain(|(kept, _), _| *kept != file);
+        self.memory.clear();
     }
 }
 
@@ -150,10 +154,11 @@ impl Hub {
 
     fn read_piece(&mut self, file: FileId, piece: PieceIndex) {
         let place = self.place(file);
+        let memory = self.server.memory.take();
         let seams = Arc::clone(&self.seams);
         self.seams.env.spawn(async move {
             let disk = Arc::clone(&seams.env.disk);
-            let read = move || place.map_or(Err(ReadFailure::Changed), |place| place.read(&*disk, piece));
+            let read = move || place.map_or(Err(ReadFailure::Changed), |place| place.read(&*disk, piece, memory));
             let result = seams.env.offload(read).await;
             seams.report(Input::Read { file, piece, result }).await;
         });
@@ -217,17 +222,17 @@ impl Hub {
 }
 
 impl Place {
-    fn read(self, disk: &dyn Disk, piece: PieceIndex) -> ReadPiece {
+    fn read(self, disk: &dyn Disk, piece: PieceIndex, mut memory: BytesMut) -> ReadPiece {
         match self {
-            Self::Partial(partial) => Ok((None, partial.read(piece)?.into())),
+            Self::Partial(partial) => Ok((None, partial.read_into(piece, memory)?.freeze())),
             Self::File { path, stamp, size, open } => {
                 let file = open.map_or_else(|| disk.open(&path, OpenMode::Read), Ok)?;
-                let mut bytes = vec![0; piece_length(size, piece) as usize];
-                file.read_at(piece.start(), &mut bytes).map_err(cut_short)?;
+                memory.resize(piece_length(size, piece) as usize, 0);
+                file.read_at(piece.start(), &mut memory).map_err(cut_short)?;
                 if disk.stat(&path)?.stamp != stamp || file.stat()?.stamp != stamp {
                     return Err(ReadFailure::Changed);
                 }
-                Ok((Some(file), bytes.into()))
+                Ok((Some(file), memory.freeze()))
             }
         }
     }
