@@ -39,6 +39,8 @@ struct Disks {
     rng: ChaCha20Rng,
     trackers: Vec<Name>,
     peers: Vec<Peer>,
+    /// All trouble is with fsyncs of downloads: what is then believed is lost much later, and rarely met by chance.
+    is_about_fsync: bool,
     /// Groups whose creation was acknowledged.
     created: BTreeSet<String>,
     /// Files whose sharing was acknowledged, and who has them whole.
@@ -60,11 +62,13 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
     let names = [tracker_name(0), tracker_name(1)];
     let info = trackers(cluster, &names.map(|name| (name, 0)));
     let peers = (0..3).map(|index| peer(cluster, peer_name(index), 0, &info)).collect();
+    let mut rng = cluster.rng();
     let mut disks = Disks {
         faults: cluster.faults(),
         oracle: Oracle::new(cluster),
         steps: cluster.steps(),
-        rng: cluster.rng(),
+        is_about_fsync: rng.next_u32().is_multiple_of(4),
+        rng,
         trackers: names.to_vec(),
         peers,
         created: BTreeSet::new(),
@@ -91,7 +95,7 @@ impl Disks {
 
     async fn a_group_forms(&mut self) -> Outcome {
         // Slow enough that what is there so far is synced now and then.
-        let limit = ["150KiB", "300KiB", "600KiB"][self.pick(3)];
+        let limit = if self.is_about_fsync { "150KiB" } else { ["150KiB", "300KiB", "600KiB"][self.pick(3)] };
         for peer in &self.peers {
             peer.joins_the_users().await?;
             peer.does(&format!("set_limit down {limit}")).await?;
@@ -111,7 +115,10 @@ impl Disks {
         let (name, bytes) = (format!("f{round}"), self.file());
         let uploader = self.pick(self.peers.len());
         self.peers[uploader].disk().put(Path::new(&format!("/home/{name}")), &bytes)?;
-        let victim = self.pick(self.trackers.len() + self.peers.len());
+        let mut victim = self.pick(self.trackers.len() + self.peers.len());
+        if self.is_about_fsync && victim < self.trackers.len() {
+            victim += self.trackers.len();
+        }
         let (trouble, begins) = (self.trouble(), self.pick(4));
         for part in 0..4 {
             if part == 3 {
@@ -152,6 +159,9 @@ impl Disks {
 
     fn trouble(&mut self) -> Trouble {
         let one_in = [1, 2, 5, 30][self.pick(4)];
+        if self.is_about_fsync {
+            return Trouble::Errors { what: Operation::Sync, one_in: one_in.min(2), under: "/home" };
+        }
         let under = ["/", "/home", "/data"][self.pick(3)];
         match self.pick(5) {
             0 => Trouble::Errors { what: Operation::Read, one_in, under },
@@ -258,7 +268,11 @@ impl Disks {
 
     /// The disk is mended and its role started again, in one way or another.
     async fn recover(&mut self, victim: usize) -> Outcome {
-        let (name, way) = (self.host(victim), self.pick(6));
+        let (name, mut way) = (self.host(victim), self.pick(6));
+        if self.is_about_fsync {
+            // A client that ends has nothing in a cache to believe in.
+            way = 5;
+        }
         self.faults.mend_disk(name).await;
         match way {
             0 => self.faults.stop(name).await,
