@@ -20,7 +20,7 @@ use p2p::protocol::{
     piece::{Block, PieceIndex},
     record::{Change, ChangeBody, Credential, Done, EndReason, Kept, Tombstone, Verdict},
     sync::{DevicePresence, SnapshotCursor, SnapshotPage, StableTracker, SyncMessage},
-    ticket::{Session, Signed, Ticket},
+    ticket::{CredentialId, Session, Signed, Ticket},
     version::{Dot, Timestamp, VersionVector},
 };
 use p2p::store::{
@@ -100,8 +100,8 @@ fn ticket() -> Ticket {
 }
 
 fn session() -> Session {
-    let credential_at = Timestamp { wall_ms: 900, logical: 1 };
-    Session { user: USER, name: user(), device: DEVICE, credential_at, issued_ms: 1000, expires_ms: 601_000 }
+    let opened_with = CredentialId { at: Timestamp { wall_ms: 900, logical: 1 }, request: None };
+    Session { user: USER, name: user(), device: DEVICE, opened_with, issued_ms: 1000, expires_ms: 601_000 }
 }
 
 fn pieces() -> Vec<PieceHash> {

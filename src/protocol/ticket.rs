@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     device::{DeviceSecret, is_signed_by},
     frame::decode,
-    ids::{DeviceKey, GroupId, MembershipId, UserId},
+    ids::{DeviceKey, GroupId, MembershipId, RequestId, UserId},
     name::UserName,
     version::Timestamp,
 };
@@ -26,6 +26,23 @@ pub const SESSION_LIFE: Duration = Duration::from_hours(30 * 24);
 /// Error allowed in one machine's knowledge of another's clock.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 
+/// Which password of a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialId {
+    /// Stamp of the change that set it.
+    pub at: Timestamp,
+    /// The request that set it; `None` for that of the registration.
+    pub request: Option<RequestId>,
+}
+
+impl CredentialId {
+    /// Whether `now` is a later password. A request that was repeated at another tracker has a stamp at each until they meet,
+    /// and set the same password.
+    pub fn is_replaced_by(&self, now: &Self) -> bool {
+        self.at < now.at && self.request != now.request
+    }
+}
+
 /// That a user is logged in on a device. Any tracker of the cluster honours it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -35,8 +52,8 @@ pub struct Session {
     pub name: UserName,
     /// The only device it counts on.
     pub device: DeviceKey,
-    /// Stamp of the password it was opened with: a later password ends it, whatever the clocks say.
-    pub credential_at: Timestamp,
+    /// The password it was opened with: a later one ends it, whatever the clocks say.
+    pub opened_with: CredentialId,
     /// When it was issued.
     pub issued_ms: u64,
     /// When it ends.

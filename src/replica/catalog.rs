@@ -150,13 +150,13 @@ impl Catalog {
             _ => change.request.into(),
         };
         let user = self.users.entry(id).or_default();
-        let before = user.credential().map(|(at, credential)| (at, credential.clone()));
+        let before = user.credential().map(|(id, credential)| (id, credential.clone()));
         match &change.body {
             ChangeBody::UserCreated { name, credential } => user.create(change, name, credential),
             ChangeBody::CredentialSet { credential, .. } => user.set_password(change, credential),
             _ => {}
         }
-        let after = user.credential().map(|(at, credential)| (at, credential.clone()));
+        let after = user.credential().map(|(id, credential)| (id, credential.clone()));
         let (claim, changed) = (user.claim().cloned(), user.has_changed_password());
         if before != after {
             for (sign, fact) in [(false, &before), (true, &after)] {

@@ -223,7 +223,7 @@ impl Writer<'_> {
     }
 
     fn change_password(&self, credential: &Credential) -> Decision {
-        let after = self.catalog.credential(&self.user).map_or_else(Timestamp::default, |(at, _)| at);
+        let after = self.catalog.credential(&self.user).map_or_else(Timestamp::default, |(id, _)| id.at);
         append(ChangeBody::CredentialSet { user: self.user, credential: credential.clone() }, after)
     }
 

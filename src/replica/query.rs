@@ -8,7 +8,7 @@ use crate::protocol::{
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
     record::Credential,
-    version::Timestamp,
+    ticket::CredentialId,
 };
 
 /// One page of a listing: at most [`LISTING_PAGE`] entries.
@@ -68,8 +68,8 @@ impl Catalog {
         self.user_names.claimed(user)
     }
 
-    /// A user's argon2id string, and the stamp of the change that set it: sessions issued before it are over.
-    pub fn credential(&self, user: &UserId) -> Option<(Timestamp, &Credential)> {
+    /// A user's argon2id string, and which password it is: sessions opened with an earlier one are over.
+    pub fn credential(&self, user: &UserId) -> Option<(CredentialId, &Credential)> {
         self.users.get(user)?.credential()
     }
 }

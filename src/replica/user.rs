@@ -8,6 +8,7 @@ use crate::protocol::{
     ids::RequestId,
     name::UserName,
     record::{Change, Credential},
+    ticket::CredentialId,
     version::{Dot, Timestamp},
 };
 
@@ -77,8 +78,8 @@ impl User {
         !self.passwords.is_empty()
     }
 
-    /// The credential that counts, with the stamp of the change that set it.
-    pub(super) fn credential(&self) -> Option<(Timestamp, &Credential)> {
+    /// The credential that counts, and which it is.
+    pub(super) fn credential(&self) -> Option<(CredentialId, &Credential)> {
         let created = self.created.as_ref()?;
         let passwords = self.passwords.iter();
         let last = if Mutant::FirstPasswordWins.is_on() {
@@ -86,6 +87,8 @@ impl User {
         } else {
             passwords.max_by_key(|(request, set)| (set.at, **request))
         };
-        Some(last.map_or((created.claim.at, &created.credential), |(_, set)| (set.at, &set.credential)))
+        let first = (CredentialId { at: created.claim.at, request: None }, &created.credential);
+        let id = |request: &RequestId, set: &Set| CredentialId { at: set.at, request: Some(*request) };
+        Some(last.map_or(first, |(request, set)| (id(request, set), &set.credential)))
     }
 }

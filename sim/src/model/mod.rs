@@ -96,10 +96,10 @@ impl Model {
         let mut allowed = Vec::new();
         for world in &self.worlds {
             allowed.extend(answer::to(world, from, line));
-            allowed.extend(answer::to(world, to, line));
+            allowed.extend(answer::to(&world.with_client_at(to), to, line));
             allowed.extend(answer::in_two_places(world, from, to, line));
             for unheard in answer::to(world, from, line) {
-                let first = unheard.world.with_client_of(world, from.client);
+                let first = unheard.world.with_client_of(world, from.client).with_client_at(to);
                 let repeats = answer::to(&first, to, line).into_iter();
                 allowed.extend(repeats.map(|next| Next { world: next.world.merge_repeat(world, &first), ..next }));
             }
@@ -144,6 +144,11 @@ impl Model {
     /// A client has died; call it after [`unheard`](Self::unheard).
     pub(crate) fn died(&mut self, client: usize, now: u64) {
         self.change(|world| world.die(client, now));
+    }
+
+    /// A client is linked to a tracker from now on.
+    pub(crate) fn speaks_to(&mut self, who: &Who) {
+        self.change(|world| world.speak_to(who.client, who.tracker, who.now));
     }
 
     /// Trackers of one number are linked from now on, and agree; those of different ones are not.

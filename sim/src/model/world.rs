@@ -20,6 +20,8 @@ pub(super) struct World {
     sides: Vec<usize>,
     /// What has happened, and nobody who is asked knows it: it rests on the disk of a tracker that is down.
     hidden: Known,
+    /// A request has a try on each side of a partition: who has seen one of them has seen what the other side lacks.
+    pub(super) is_doubled: bool,
     pub(super) clients: Vec<Client>,
     /// Until then nobody needs to agree on who is online.
     pub(super) faded_until: u64,
@@ -31,6 +33,8 @@ pub(super) struct World {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Client {
     pub(super) session: Option<Session>,
+    /// The tracker that it speaks to.
+    pub(super) tracker: usize,
     /// What it has seen.
     pub(super) seen: Known,
     /// Its user's files, by path.
@@ -106,6 +110,7 @@ impl World {
             known: vec![Known::default(); trackers],
             sides: vec![0; trackers],
             hidden: Known::default(),
+            is_doubled: false,
             clients: vec![Client::default(); clients],
             faded_until: 0,
             failures: BTreeMap::new(),
@@ -156,7 +161,7 @@ impl World {
 
     /// Trackers of one number are linked from now on, those of different ones are not.
     pub(super) fn split(&mut self, sides: &[usize], now: u64) {
-        self.sides = sides.to_vec();
+        (self.sides, self.is_doubled) = (sides.to_vec(), false);
         for side in sides {
             let of_side = || self.sides.iter().zip(&self.known).filter(|(own, _)| *own == side);
             let all = of_side().fold(Known::default(), |all, (_, known)| all.or(*known));
@@ -206,6 +211,7 @@ impl World {
             return self;
         }
         let Some(repeat) = self.events.pop() else { return self };
+        self.is_doubled = true;
         let event = &mut self.events[once];
         let past = event.past.or(repeat.past);
         if (repeat.at, repeat.taken_by) < (event.at, event.taken_by) {
@@ -225,17 +231,27 @@ impl World {
         self
     }
 
-    /// A session ends where the password was changed since.
+    /// A client speaks to a tracker from now on.
+    pub(super) fn speak_to(&mut self, client: usize, tracker: usize, now: u64) {
+        self.clients[client].tracker = tracker;
+        self.end_sessions(now);
+    }
+
+    /// This world with a client linked to a tracker.
+    pub(super) fn with_client_at(&self, who: &Who) -> Self {
+        let mut world = self.clone();
+        world.speak_to(who.client, who.tracker, who.now);
+        world
+    }
+
+    /// A session ends where its client speaks to a tracker that knows of a later password.
     pub(super) fn end_sessions(&mut self, now: u64) {
         let (events, known) = (&self.events, &self.known);
         let views: Vec<View> = known.iter().map(|known| View::of(events, *known)).collect();
         for client in &mut self.clients {
             let Some(session) = client.session else { continue };
-            let current = views.iter().filter_map(|view| view.users.get(&session.user));
-            if current
-                .map(|user| user.credential)
-                .any(|credential| events[credential].at > events[session.credential].at)
-            {
+            let current = views[client.tracker].users.get(&session.user);
+            if current.is_some_and(|user| events[user.credential].at > events[session.credential].at) {
                 client.session = None;
                 client.fading.push((session.user, now + FADE_MS));
             }

@@ -56,23 +56,25 @@ impl Scene {
     async fn parts(&mut self) -> bool {
         let trackers = self.play.trackers.clone();
         let mut pairs: Vec<_> = trackers[1..].iter().map(|other| (trackers[0], *other)).collect();
+        let mut own = Vec::new();
         for client in 0..self.play.peers.len() {
             // Both sides have clients, the first and the second.
-            let own = if client < 2 { client } else { self.play.pick(trackers.len()) };
-            self.play.spoken_to[client] = own;
-            let others = trackers.iter().enumerate().filter(|(tracker, _)| *tracker != own);
+            let side = if client < 2 { client } else { self.play.pick(trackers.len()) };
+            own.push(side);
+            let others = trackers.iter().enumerate().filter(|(tracker, _)| *tracker != side);
             pairs.extend(others.map(|(_, other)| (self.play.peers[client].name(), *other)));
         }
         let parted = self.play.faults.cut_all(&pairs, self.cut).await;
         self.since = now_ms();
         if parted {
+            for (client, own) in own.into_iter().enumerate() {
+                self.play.speaks_to(client, own);
+            }
             let sides: Vec<usize> = (0..trackers.len()).map(|tracker| usize::from(tracker > 0)).collect();
             self.play.model.split(&sides, self.since);
             self.play.model.fade_all(u64::MAX);
             // Until every client has found its tracker, and every tracker has given up the others.
             sleep(Duration::from_secs(5)).await;
-        } else {
-            self.play.spoken_to.fill(0);
         }
         parted
     }
@@ -111,14 +113,14 @@ impl Scene {
         let (result, moved) = tokio::join!(peer.asks(line), moving);
         let result = result?;
         let heard = if moved {
-            self.play.spoken_to[client] = tracker;
-            let to = self.play.who(client);
+            let to = self.play.who_at(client, tracker);
             self.play.model.heard_at_either(&from, &to, line, &result)
         } else {
             self.play.model.heard(&from, line, &result, true)
         };
         heard.map_err(|error| self.play.blame(client, line, &error))?;
         if moved {
+            self.play.speaks_to(client, tracker);
             // Until it is linked there.
             sleep(Duration::from_secs(4)).await;
         }

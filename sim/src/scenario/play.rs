@@ -193,8 +193,18 @@ impl Play {
 
     /// Who a client is, to the model.
     pub(super) fn who(&self, client: usize) -> Who {
-        let tracker = self.spoken_to[client];
+        self.who_at(client, self.spoken_to[client])
+    }
+
+    /// As [`who`](Self::who), at another tracker.
+    pub(super) fn who_at(&self, client: usize, tracker: usize) -> Who {
         Who { client, tracker, now: now_ms(), skew: self.skews[tracker] }
+    }
+
+    /// A client is linked to a tracker from now on.
+    pub(super) fn speaks_to(&mut self, client: usize, tracker: usize) {
+        self.spoken_to[client] = tracker;
+        self.model.speaks_to(&self.who(client));
     }
 
     /// A client executes a line, and is answered what the model allows.

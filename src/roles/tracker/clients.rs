@@ -9,7 +9,7 @@ use super::presence::LinkNo;
 use crate::protocol::{
     client::{FromTracker, Notice},
     ids::{DeviceKey, FileId, UserId},
-    version::Timestamp,
+    ticket::CredentialId,
 };
 
 /// Who is logged in on a link.
@@ -17,8 +17,8 @@ use crate::protocol::{
 pub(super) struct LoggedIn {
     /// The user.
     pub(super) user: UserId,
-    /// Stamp of the password the session was opened with.
-    pub(super) credential_at: Timestamp,
+    /// The password that the session was opened with.
+    pub(super) opened_with: CredentialId,
 }
 
 /// What a client is sent.

@@ -12,8 +12,8 @@ use crate::{
         ids::{DeviceKey, RequestId, UserId},
         name::UserName,
         record::Credential,
-        ticket::{SESSION_LIFE, Session, Signed},
-        version::{Timestamp, VersionVector},
+        ticket::{CredentialId, SESSION_LIFE, Session, Signed},
+        version::VersionVector,
     },
     replica::command::{self, Command},
 };
@@ -30,7 +30,7 @@ pub(super) type Shown = (Answer, VersionVector);
 /// Checks the session that a client shows at its hello, and goes on with it.
 pub(super) fn resume(asker: &Asker, signed: &Signed) -> Result<SessionInfo, Failure> {
     let session = open(asker, signed)?;
-    asker.begin_session(LoggedIn { user: session.user, credential_at: session.credential_at });
+    asker.begin_session(LoggedIn { user: session.user, opened_with: session.opened_with });
     Ok(asker.info(session.user, session.name))
 }
 
@@ -41,8 +41,8 @@ fn open(asker: &Asker, signed: &Signed) -> Result<Session, Failure> {
     if session.device != asker.device {
         return Err(refused("it is another device's"));
     }
-    let credential_at = node.state().catalog.credential(&session.user).map(|(at, _)| at);
-    if credential_at.is_some_and(|at| session.credential_at < at) {
+    let now = node.state().catalog.credential(&session.user).map(|(id, _)| id);
+    if now.is_some_and(|now| session.opened_with.is_replaced_by(&now)) {
         return Err(refused("the password was changed since"));
     }
     Ok(session)
@@ -116,7 +116,8 @@ fn begin(asker: &Asker, session: LoggedIn) -> Option<VersionVector> {
     asker.begin_session(session);
     let shown = {
         let state = asker.node.state();
-        let is_current = state.catalog.credential(&session.user).is_some_and(|(at, _)| at <= session.credential_at);
+        let now = state.catalog.credential(&session.user).map(|(id, _)| id);
+        let is_current = now.is_some_and(|now| !session.opened_with.is_replaced_by(&now));
         is_current.then(|| state.catalog.vector().clone())
     };
     if shown.is_none() {
@@ -139,16 +140,16 @@ async fn find_account(asker: &Asker, name: &UserName, password: &Password) -> Op
     if accounts.is_empty() {
         passwords.verify(password, None).await;
     }
-    for (user, credential_at, credential) in accounts {
+    for (user, opened_with, credential) in accounts {
         if passwords.verify(password, Some(credential)).await {
-            return Some(LoggedIn { user, credential_at });
+            return Some(LoggedIn { user, opened_with });
         }
     }
     None
 }
 
 /// The accounts that `name` may mean, the one who is called so now first.
-fn accounts(asker: &Asker, name: &UserName) -> Vec<(UserId, Timestamp, Credential)> {
+fn accounts(asker: &Asker, name: &UserName) -> Vec<(UserId, CredentialId, Credential)> {
     let state = asker.node.state();
     let mut users: Vec<_> = state.catalog.user_named(name).into_iter().collect();
     for user in state.catalog.claimants(name) {
@@ -157,8 +158,8 @@ fn accounts(asker: &Asker, name: &UserName) -> Vec<(UserId, Timestamp, Credentia
         }
     }
     let with_credential = |user: UserId| {
-        let (at, credential) = state.catalog.credential(&user)?;
-        Some((user, at, credential.clone()))
+        let (id, credential) = state.catalog.credential(&user)?;
+        Some((user, id, credential.clone()))
     };
     users.into_iter().take(MAX_CLAIMANTS).filter_map(with_credential).collect()
 }
@@ -194,12 +195,12 @@ pub(super) async fn change_password(
 /// shows; the new password, as long as it counts, opens the next one.
 async fn regain(asker: &Asker, user: UserId, new: &Password) -> Result<(), Failure> {
     let (passwords, over) = (&asker.node.passwords, || refused("the password was changed since"));
-    let known = asker.node.state().catalog.credential(&user).map(|(at, credential)| (at, credential.clone()));
-    let (credential_at, credential) = known.ok_or_else(over)?;
+    let known = asker.node.state().catalog.credential(&user).map(|(id, credential)| (id, credential.clone()));
+    let (opened_with, credential) = known.ok_or_else(over)?;
     if !passwords.verify(new, Some(credential)).await {
         return Err(over());
     }
-    begin(asker, LoggedIn { user, credential_at }).map(|_| ()).ok_or_else(over)
+    begin(asker, LoggedIn { user, opened_with }).map(|_| ()).ok_or_else(over)
 }
 
 async fn verify_own(asker: &Asker, user: UserId, old: &Password) -> Result<(), Failure> {
@@ -218,14 +219,14 @@ async fn verify_own(asker: &Asker, user: UserId, old: &Password) -> Result<(), F
     Err(Failure::new(ErrorCode::BadCredentials, "The old password is wrong. Try again."))
 }
 
-fn logged_in(asker: &Asker, LoggedIn { user, credential_at }: LoggedIn, name: UserName) -> Answer {
+fn logged_in(asker: &Asker, LoggedIn { user, opened_with }: LoggedIn, name: UserName) -> Answer {
     let info = asker.info(user, name);
     let issued_ms = asker.node.now_ms();
     let session = Session {
         user,
         name: info.name.clone(),
         device: asker.device,
-        credential_at,
+        opened_with,
         issued_ms,
         expires_ms: issued_ms.saturating_add(millis(SESSION_LIFE)),
     };

@@ -388,10 +388,10 @@ impl Seldom {
 impl State {
     /// The link that changed the password stays logged in.
     fn renew_session(&mut self, link: LinkNo, user: UserId) {
-        let Some((credential_at, _)) = self.catalog.credential(&user) else { return };
+        let Some((opened_with, _)) = self.catalog.credential(&user) else { return };
         let session = self.clients.get(link).and_then(|client| client.session);
         if let Some(session) = session.filter(|session| session.user == user) {
-            self.clients.set_session(link, Some(super::clients::LoggedIn { credential_at, ..session }));
+            self.clients.set_session(link, Some(super::clients::LoggedIn { opened_with, ..session }));
         }
     }
 }

@@ -118,7 +118,7 @@ fn end_sessions(state: &mut State, user: &UserId) {
     for link in state.clients.links_of(user) {
         let Some(client) = state.clients.get(link) else { continue };
         let device = client.device;
-        if client.session.is_some_and(|session| session.credential_at < now) {
+        if client.session.is_some_and(|session| session.opened_with.is_replaced_by(&now)) {
             state.clients.set_session(link, None);
             state.presence.leave(device, super::presence::Home::Here(link));
             state.clients.notify(link, Notice::SessionEnded);

@@ -88,7 +88,7 @@ impl Turn<'_> {
         let world = &mut next[0].world;
         let credential = world.events.len() - 1;
         world.clients[self.who.client].session = Some(Session { user, credential });
-        world.end_sessions(self.who.now);
+        world.speak_to(self.who.client, self.who.tracker, self.who.now);
         let name = account.name.clone();
         next.extend(self.too_many_attempts(&name));
         next

@@ -32,7 +32,20 @@ pub(super) fn to(world: &World, who: &Who, line: &str) -> Vec<Next> {
             next.world.see_all(who);
         }
     }
+    if world.is_doubled {
+        next.extend(next.clone().into_iter().map(in_doubt));
+    }
     next
+}
+
+/// The same answer where the client has seen a try of a request that the tracker does not know.
+fn in_doubt(next: Next) -> Next {
+    let said = match next.said {
+        Said::Refused(ErrorCode::BadCredentials) => Said::Refused(ErrorCode::Stale),
+        Said::Refused(code) => Said::Refused(or_stale(code, false)),
+        said => said,
+    };
+    Next { said, stale: true, ..next }
 }
 
 /// The answers to a line that begins with a question, where that is answered by one tracker and the rest by another, which may
@@ -46,7 +59,7 @@ pub(super) fn in_two_places(world: &World, from: &Who, to: &Who, line: &str) -> 
     }
     let mut world = world.clone();
     world.see_all(from);
-    let mut next = self::to(&world, to, line);
+    let mut next = self::to(&world.with_client_at(to), to, line);
     if words[0] != "trackers" {
         next.push(Next { said: Said::Refused(ErrorCode::Stale), stale: false, world });
     }

@@ -96,6 +96,28 @@ async fn a_password_change_whose_answer_was_lost_is_answered_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_password_change_made_on_both_sides_of_a_partition_does_not_end_its_own_session() {
+    let cluster = Cluster::with_clocks(&[3_600_000, 0]).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    cluster.settle().await;
+    cluster.network.cut(1, 2);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let (session, seen, nonce) = (ann.session.clone(), ann.seen.clone(), ann.nonce());
+    let change = || Request::ChangePassword { old: password("secret"), new: password("better") };
+    assert!(matches!(ann.repeat(nonce, change()).await, Ok(Answer::LoggedIn { .. })));
+    // The answer was lost: she asks the other one, whose clock is an hour behind.
+    (ann.session, ann.seen) = (session, seen);
+    assert!(ann.dial(&cluster.info, 2).await.unwrap().is_ok());
+    assert!(matches!(ann.repeat(nonce, change()).await, Ok(Answer::LoggedIn { .. })));
+    assert!(ann.dial(&cluster.info, 1).await.unwrap().is_ok(), "the password is the one it was opened with");
+    cluster.network.heal(1, 2);
+    cluster.settle().await;
+    assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+    assert!(ann.dial(&cluster.info, 2).await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_of_a_tracker_not_met_yet_is_not_refused_for_good() {
     let mut cluster = Cluster::new(2).await;
     let mut ann = cluster.client(1, 1).await;

@@ -269,7 +269,7 @@ impl Tracker {
                 user: info.user,
                 name: info.name.clone(),
                 device,
-                credential_at: <_>::default(),
+                opened_with: <_>::default(),
                 issued_ms: NOW_MS,
                 expires_ms: u64::MAX,
             };
