@@ -136,7 +136,11 @@ impl World {
     pub(super) fn append(&mut self, who: &Who, body: Body) -> Id {
         let (id, known) = (self.events.len(), self.known[who.tracker]);
         assert!(id < Known::MOST, "a scenario is to have fewer than {} events", Known::MOST);
-        let past = known.or(self.clients[who.client].seen);
+        let past = match body {
+            // An accept rests on what its tracker knows, not on what its author has seen elsewhere.
+            Body::Accepted { .. } => known,
+            _ => known.or(self.clients[who.client].seen),
+        };
         let latest = known.iter().map(|id| self.events[id].at).max().unwrap_or_default();
         let at = who.now.saturating_add_signed(who.skew).max(latest + 1);
         self.events.push(Event { at, taken_by: who.tracker + 1, past, body });

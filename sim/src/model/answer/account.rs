@@ -95,7 +95,15 @@ impl Turn<'_> {
     }
 
     pub(super) fn who_am_i(&self) -> Vec<Next> {
-        self.says(Said::WhoAmI(self.client().session.map(|session| self.view.name(session.user))))
+        self.says(Said::WhoAmI(self.client().session.map(|session| self.own_name(session.user))))
+    }
+
+    /// What a client's user is called, to the client: at a tracker that has yet to hear of the account, as it registered.
+    fn own_name(&self, user: Id) -> String {
+        match &self.world.events[user].body {
+            Body::User { name, .. } if !self.view.users.contains_key(&user) => name.clone(),
+            _ => self.view.name(user),
+        }
     }
 
     pub(super) fn trackers(&self) -> Vec<Next> {
