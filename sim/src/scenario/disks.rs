@@ -317,7 +317,11 @@ impl Disks {
                 Some((DownloadState::Complete, _)) => return Ok(()),
                 Some((DownloadState::Paused, Some(ErrorCode::NoSpace | ErrorCode::Io))) => {
                     coverage::reached("disk: a download paused and was resumed");
-                    peer.does(&format!("resume_download team {name}")).await?;
+                    // Where the client's database has failed, this cannot be recorded.
+                    if let Err(failure) = peer.tries(&format!("resume_download team {name}")).await? {
+                        self.may_fail(who, failure.code)?;
+                        self.begin_anew(who).await?;
+                    }
                 }
                 Some((DownloadState::Downloading, None | Some(ErrorCode::NoSeeders))) => {}
                 None => self.fetch(who, name).await?,

@@ -102,7 +102,8 @@ impl Turn<'_> {
     pub(super) fn transfer_group(&self, name: &str, user: &str) -> Answers {
         let (id, group, user) = self.owned(name, user)?;
         if user == self.user() {
-            return Ok(self.says(Said::Done));
+            // Nothing to do, for all that the tracker knows: that is shown.
+            return Ok(self.shows(Said::Done));
         }
         let instance = *group.members.get(&user).ok_or(ErrorCode::NotAMember)?;
         Ok(self.writes(Said::Done, Body::Handed { group: id, instance }))

@@ -175,14 +175,16 @@ impl Exchange {
         Reply::Downloads { verbose, downloads }
     }
 
-    /// `pause_download`
+    /// `pause_download`: paused on return, and after a restart.
     pub async fn pause_download(&self, group: GroupName, file: FileName) -> Result<Reply, Failure> {
-        self.try_turn(move |hub| hub.pause_download(&group, &file)).await.map(|()| Reply::Done)
+        self.try_turn(move |hub| hub.pause_download(&group, &file)).await?;
+        self.recorded().await.map(|()| Reply::Done)
     }
 
-    /// `resume_download`
+    /// `resume_download`: goes on from now on, and after a restart.
     pub async fn resume_download(&self, group: GroupName, file: FileName) -> Result<Reply, Failure> {
-        self.try_turn(move |hub| hub.resume_download(&group, &file)).await.map(|()| Reply::Done)
+        self.try_turn(move |hub| hub.resume_download(&group, &file)).await?;
+        self.recorded().await.map(|()| Reply::Done)
     }
 
     /// `cancel_download`: the download and what was there of it are gone on return.
