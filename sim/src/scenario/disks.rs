@@ -206,8 +206,8 @@ impl Disks {
     async fn fetch_something(&mut self) -> Outcome {
         let mut lacking: Vec<(usize, String)> = Vec::new();
         for who in 0..self.peers.len() {
-            let lacked = self.shared.iter().filter(|(_, shared)| !shared.holders.contains(&who));
-            lacking.extend(lacked.map(|(name, _)| (who, name.clone())));
+            let lacked = self.shared.iter().filter(|(_, shared)| !shared.holders.contains(&who)).map(|(name, _)| name);
+            lacking.extend(lacked.filter(|name| !self.has(who, name)).map(|name| (who, name.clone())));
         }
         for _ in 0..lacking.len().min(2) {
             let (who, name) = lacking.swap_remove(self.pick(lacking.len()));
@@ -231,11 +231,6 @@ impl Disks {
                 self.unsure.insert(who);
             } else {
                 self.open.remove(&(who, name.clone()));
-                let shared = self.shared.get_mut(&name).expect("what is fetched was shared");
-                if peer.disk().contents(Path::new(&format!("/home/{name}"))).is_ok() {
-                    // It was complete already.
-                    shared.holders.insert(who);
-                }
                 self.cancelled.insert((who, name));
             }
         }
@@ -303,11 +298,19 @@ impl Disks {
         }
         for (who, name) in std::mem::take(&mut self.open) {
             self.finish(who, &name).await?;
+            let is_listed = self.state(who, &name).await?.is_some();
             let shared = self.shared.get_mut(&name).expect("what is fetched was shared");
-            shared.holders.insert(who);
+            if is_listed {
+                shared.holders.insert(who);
+            }
             self.peers[who].must_have(&format!("/home/{name}"), &shared.bytes)?;
         }
         Ok(())
+    }
+
+    /// Whether a file is there, perhaps of a download that was complete when it was cancelled: then nobody promised that it stays.
+    fn has(&self, who: usize, name: &str) -> bool {
+        self.peers[who].disk().contents(Path::new(&format!("/home/{name}"))).is_ok()
     }
 
     async fn finish(&self, who: usize, name: &str) -> Outcome {
@@ -324,6 +327,8 @@ impl Disks {
                     }
                 }
                 Some((DownloadState::Downloading, None | Some(ErrorCode::NoSeeders))) => {}
+                // It was complete when it was cancelled, and the client could not say whether that was recorded.
+                None if self.has(who, name) => return Ok(()),
                 None => self.fetch(who, name).await?,
                 Some(other) => return Err(format!("{}: {name} is {other:?}", peer.name()).into()),
             }
@@ -384,7 +389,8 @@ impl Disks {
         for (who, peer) in self.peers.iter().enumerate() {
             peer.sees("list_groups", |reply| self.created.iter().all(|name| groups(reply).contains(name.as_str())))
                 .await?;
-            for name in self.shared.iter().filter(|(_, it)| !it.holders.contains(&who)).map(|(name, _)| name) {
+            let lacked = self.shared.iter().filter(|(_, it)| !it.holders.contains(&who)).map(|(name, _)| name);
+            for name in lacked.filter(|name| !self.has(who, name)) {
                 self.fetch(who, name).await?;
                 self.finish(who, name).await?;
                 peer.must_have(&format!("/home/{name}"), &self.shared[name].bytes)?;

@@ -120,6 +120,8 @@ impl First {
     /// Dave has two seeders, Alice and Carol.
     async fn a_tracker_dies_during_a_download(&mut self) -> Outcome {
         let before = (uploaded(&self.alice).await?, uploaded(&self.carol).await?);
+        // Long enough that whoever may serve has its turn.
+        self.dave.does("set_limit down 1MiB").await?;
         self.dave.does("download_file books book /home/").await?;
         sleep(Duration::from_millis(self.rng.next_u64() % 1000)).await;
         self.oracle.crash("tracker1", Crash::Power).await?;
