@@ -256,6 +256,18 @@ impl Peer {
         Ok(())
     }
 
+    /// Asks to join a group, and its owner accepts.
+    pub(crate) async fn joins(&self, owner: &Self, group: &str) -> Outcome {
+        self.does(&format!("join_group {group}")).await?;
+        owner.does(&format!("accept_request {group} {}", self.name)).await.map(drop)
+    }
+
+    /// Shares a file of its own with a group.
+    pub(crate) async fn shares(&self, name: &str, bytes: &[u8], group: &str) -> Outcome {
+        self.disk().put(&Path::new(HOME).join(name), bytes)?;
+        self.does(&format!("upload_file {HOME}/{name} {group}")).await.map(drop)
+    }
+
     /// The host's name, and the user's.
     pub(crate) fn name(&self) -> &'static str {
         self.name

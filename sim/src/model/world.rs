@@ -299,9 +299,13 @@ impl World {
 
 /// What a tracker that lacks something the client has seen says in place of "there is no such thing".
 pub(super) fn or_stale(code: ErrorCode, caught_up: bool) -> ErrorCode {
-    use ErrorCode::{NoSuchFile, NoSuchGroup, NoSuchRequest, NoSuchUser, NotAMember, NotOwner, NotShared, Stale};
+    use ErrorCode::{
+        BadCredentials, NoSuchFile, NoSuchGroup, NoSuchRequest, NoSuchUser, NotAMember, NotOwner, NotShared, Stale,
+    };
     match code {
-        NoSuchGroup | NoSuchUser | NoSuchRequest | NoSuchFile | NotAMember | NotOwner | NotShared if !caught_up => {
+        BadCredentials | NoSuchGroup | NoSuchUser | NoSuchRequest | NoSuchFile | NotAMember | NotOwner | NotShared
+            if !caught_up =>
+        {
             Stale
         }
         code => code,

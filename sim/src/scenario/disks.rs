@@ -15,7 +15,7 @@ use p2p::{
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::time::sleep;
 
-use super::Script;
+use super::{Script, below};
 use crate::{
     cluster::{Cluster, Faults, Name, Outcome, peer_name, tracker_name},
     coverage,
@@ -89,8 +89,7 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
 
 impl Disks {
     fn pick(&mut self, count: usize) -> usize {
-        let count = u64::try_from(count).expect("a small number");
-        usize::try_from(self.rng.next_u64() % count).expect("a smaller number")
+        below(&mut self.rng, count)
     }
 
     async fn a_group_forms(&mut self) -> Outcome {
@@ -104,8 +103,7 @@ impl Disks {
         self.peers[0].does("create_group team").await?;
         self.created.insert("team".into());
         for peer in &self.peers[1..] {
-            peer.does("join_group team").await?;
-            self.peers[0].does(&format!("accept_request team {}", peer.name())).await?;
+            peer.joins(&self.peers[0], "team").await?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Two trackers and four peers: both sides of a partition write, everything meets again; a tracker loses its power while
 //! a file comes from several seeders; the other one dies when the first is back.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use p2p::{
     protocol::error::ErrorCode,
@@ -60,16 +60,14 @@ impl First {
         }
         self.alice.does("create_group books").await?;
         self.bob.is_refused("list_files books", ErrorCode::NotAMember).await?;
-        for (peer, name) in [(&self.bob, "bob"), (&self.carol, "carol"), (&self.dave, "dave")] {
-            peer.does("join_group books").await?;
-            self.alice.does(&format!("accept_request books {name}")).await?;
+        for peer in [&self.bob, &self.carol, &self.dave] {
+            peer.joins(&self.alice, "books").await?;
         }
         Ok(())
     }
 
     async fn a_file_spreads(&self) -> Outcome {
-        self.alice.disk().put(Path::new("/home/book"), &self.book)?;
-        self.alice.does("upload_file /home/book books").await?;
+        self.alice.shares("book", &self.book, "books").await?;
         for peer in [&self.bob, &self.carol] {
             peer.does("download_file books book /home/").await?;
             peer.does("wait books book").await?;

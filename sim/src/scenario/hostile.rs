@@ -1,13 +1,13 @@
 //! A swarm with one honest seeder and a random selection of liars, stallers and bad listeners: every honest download
 //! completes, with the right bytes and in bounded time; who lied alone is banned; nobody honest is; no unverified byte is served.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use p2p::roles::client::command::{PeerRow, Reply};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::time::{Instant, sleep};
 
-use super::Script;
+use super::{Script, below};
 use crate::{
     cluster::{Cluster, Outcome},
     hostile::{
@@ -99,11 +99,6 @@ impl Role {
     }
 }
 
-/// A random number below `end`.
-fn below(rng: &mut ChaCha20Rng, end: usize) -> usize {
-    usize::try_from(rng.next_u64() % end as u64).expect("a small number")
-}
-
 impl Swarm {
     async fn a_group_forms(&mut self) -> Outcome {
         // The trackers hear of each other first: what one knows, the other is to know.
@@ -116,11 +111,9 @@ impl Swarm {
         }
         for leecher in &self.leechers {
             leecher.joins_the_users().await?;
-            leecher.does("join_group films").await?;
-            self.alice.does(&format!("accept_request films {}", leecher.name())).await?;
+            leecher.joins(&self.alice, "films").await?;
         }
-        self.alice.disk().put(Path::new("/home/film"), &self.film)?;
-        self.alice.does("upload_file /home/film films").await?;
+        self.alice.shares("film", &self.film, "films").await?;
         let tracker = self.tracker.clone();
         let joins = async move |node| {
             let account = Account::open(&node, &tracker, VILLAIN).await?;

@@ -22,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
+
 use crate::{
     cluster::{Cluster, Outcome},
     coverage::{Counts, Coverage},
@@ -30,6 +32,12 @@ use crate::{
     steps::Skips,
     trace::Trace,
 };
+
+/// A number below `count`.
+fn below(rng: &mut ChaCha20Rng, count: usize) -> usize {
+    let count = u64::try_from(count).expect("a small number");
+    usize::try_from(rng.next_u64() % count).expect("a smaller number")
+}
 
 /// What a scenario does once its hosts are there.
 pub(crate) type Script = Pin<Box<dyn Future<Output = Outcome>>>;

@@ -15,7 +15,7 @@ use self::{
     scene::{Backup, Harm, MET_WITHIN, Moment, Scene},
     town::Town,
 };
-use super::Script;
+use super::{Script, below};
 use crate::{
     cluster::{Cluster, Cut, Name, Outcome, tracker_name},
     disk::{Crash, Operation, Trouble},
@@ -63,12 +63,6 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
         story.every_tracker_knows_everything().await?;
         story.the_newcomer_serves_alone().await
     })
-}
-
-/// A number below `count`.
-fn below(rng: &mut ChaCha20Rng, count: usize) -> usize {
-    let count = u64::try_from(count).expect("a small number");
-    usize::try_from(rng.next_u64() % count).expect("a smaller number")
 }
 
 /// Some milliseconds, fewer than `most`.

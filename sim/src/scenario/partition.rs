@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{
-    Script,
-    play::{MOST_TRACKERS, Play, below, now_ms},
+    Script, below,
+    play::{MOST_TRACKERS, Play, now_ms},
 };
 use crate::cluster::{Cluster, Cut, Outcome};
 

@@ -3,9 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use p2p::{protocol::error::Failure, roles::client::Outcome as Answer};
-use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
+use rand_chacha::ChaCha20Rng;
 use tokio::time::sleep;
 
+use super::below;
 use crate::{
     cluster::{Cluster, Faults, Name, Outcome, peer_name, tracker_name},
     coverage,
@@ -344,11 +345,6 @@ fn met(line: &str, result: &Result<Answer, Failure>) {
         Ok(outcome) if outcome.stale => coverage::reached("model: an answer marked stale"),
         Ok(_) => coverage::reached(&format!("model: {} done", line.split(' ').next().unwrap_or_default())),
     }
-}
-
-/// A number below `count`.
-pub(super) fn below(rng: &mut ChaCha20Rng, count: usize) -> usize {
-    usize::try_from(rng.next_u64() % count as u64).expect("below a number that fits")
 }
 
 /// Simulated milliseconds.

@@ -2,7 +2,7 @@
 //! link and on new ones, with the tickets they hold. A server in touch with a tracker that knows serves them nothing after
 //! two seconds; one in touch with none, nothing after the ticket's life.
 
-use std::{cell::RefCell, path::Path, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use p2p::protocol::{
     client::{Answer, Request},
@@ -13,7 +13,7 @@ use p2p::protocol::{
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::time::sleep;
 
-use super::Script;
+use super::{Script, below};
 use crate::{
     cluster::{Cluster, Faults, Outcome},
     coverage::reached,
@@ -98,9 +98,9 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
         rng,
     };
     Box::pin(async move {
-        let end = [End::Removed, End::Removed, End::Left, End::Left, End::Stopped, End::LoggedOut][removal.below(6)];
+        let end = [End::Removed, End::Removed, End::Left, End::Left, End::Stopped, End::LoggedOut][removal.pick(6)];
         let while_out = Duration::from_millis(removal.rng.next_u64() % 40_000);
-        let touch = match (end, removal.below(16)) {
+        let touch = match (end, removal.pick(16)) {
             // Well beyond the ticket's life, so that who still serves is seen to.
             (End::Removed | End::Left, 0..2) => Touch::CarolAlone(TICKET_LIFE + 10 * GLANCE),
             (End::Removed | End::Left, 2..5) => Touch::CarolAlone(while_out),
@@ -116,8 +116,8 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
 }
 
 impl Removal {
-    fn below(&mut self, end: u64) -> usize {
-        usize::try_from(self.rng.next_u64() % end).expect("a small number")
+    fn pick(&mut self, count: usize) -> usize {
+        below(&mut self.rng, count)
     }
 
     async fn everybody_is_served(&mut self) -> Outcome {
@@ -126,10 +126,8 @@ impl Removal {
         self.alice.joins_the_users().await?;
         self.alice.does("create_group films").await?;
         self.carol.joins_the_users().await?;
-        self.carol.does("join_group films").await?;
-        self.alice.does("accept_request films carol").await?;
-        self.alice.disk().put(Path::new("/home/film"), &self.film)?;
-        self.alice.does("upload_file /home/film films").await?;
+        self.carol.joins(&self.alice, "films").await?;
+        self.alice.shares("film", &self.film, "films").await?;
         self.carol.does("download_file films film /home/").await?;
         self.carol.does("wait films film").await?;
         for server in [&self.alice, &self.carol] {
@@ -189,7 +187,7 @@ impl Removal {
             }
         }
         sleep(LINKED_AGAIN + Duration::from_secs(5)).await;
-        if self.below(2) == 0 {
+        if self.pick(2) == 0 {
             self.servers_come_back(end).await?;
         }
         self.witness.nothing_after(told, over + AT_ONCE)?;

@@ -1,7 +1,7 @@
 //! A downloader that dies over and over, and a seeder that dies once: after each login the download goes on where it was,
 //! no verified piece is fetched again, and the file is right in the end.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use rand_chacha::rand_core::Rng as _;
 use tokio::time::sleep;
@@ -62,10 +62,8 @@ async fn group_with_film(alice: &Peer, others: &[&Peer], film: &[u8]) -> Outcome
     alice.does("create_group films").await?;
     for peer in others {
         peer.joins_the_users().await?;
-        peer.does("join_group films").await?;
-        alice.does(&format!("accept_request films {}", peer.name())).await?;
+        peer.joins(alice, "films").await?;
     }
-    alice.disk().put(Path::new("/home/film"), film)?;
-    alice.does("upload_file /home/film films").await?;
+    alice.shares("film", film, "films").await?;
     Ok(())
 }

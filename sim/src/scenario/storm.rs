@@ -10,7 +10,7 @@ use p2p::protocol::error::ErrorCode;
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::time::sleep;
 
-use super::Script;
+use super::{Script, below};
 use crate::{
     cluster::{Cluster, Cut, Faults, Name, Outcome, peer_name, tracker_name},
     disk::{Crash, Operation, Trouble},
@@ -74,12 +74,6 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
         storm.every_tracker_knows_everything().await?;
         storm.somebody_is_gone().await
     })
-}
-
-/// A number below `count`.
-fn below(rng: &mut ChaCha20Rng, count: usize) -> usize {
-    let count = u64::try_from(count).expect("a small number");
-    usize::try_from(rng.next_u64() % count).expect("a smaller number")
 }
 
 /// Most clocks are right, or nearly; some are off by up to an hour.

@@ -1,7 +1,7 @@
 //! Strangers, forgers, a member of another group, and somebody at a tracker's address, all at the seed's whim while honest
 //! people work: the honest are answered and their download completes; the others learn and change nothing.
 
-use std::{cell::RefCell, collections::BTreeSet, path::Path, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 
 use p2p::{
     protocol::{
@@ -152,10 +152,8 @@ impl Town {
         self.alice.joins_the_users().await?;
         self.alice.does("create_group films").await?;
         self.bob.joins_the_users().await?;
-        self.bob.does("join_group films").await?;
-        self.alice.does("accept_request films bob").await?;
-        self.alice.disk().put(Path::new("/home/film"), &self.film)?;
-        self.alice.does("upload_file /home/film films").await?;
+        self.bob.joins(&self.alice, "films").await?;
+        self.alice.shares("film", &self.film, "films").await?;
         let tracker = self.info.trackers[0].address.clone();
         let join = tracker.clone();
         self.trudy

@@ -8,7 +8,7 @@ use p2p::{protocol::error::ErrorCode, store::disk::Disk as _};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::time::sleep;
 
-use super::Script;
+use super::{Script, below};
 use crate::{
     cluster::{Cluster, Cut, Faults, Name, Outcome, peer_name, tracker_name},
     disk::Crash,
@@ -97,12 +97,6 @@ pub(super) fn is_crowd(seed: u64) -> bool {
     seed % 40 == 33
 }
 
-/// A number below `count`.
-fn below(rng: &mut ChaCha20Rng, count: usize) -> usize {
-    let count = u64::try_from(count).expect("a small number");
-    usize::try_from(rng.next_u64() % count).expect("a smaller number")
-}
-
 /// Empty, of whole pieces, or of odd size, and smaller where many fetch it.
 fn film(rng: &mut ChaCha20Rng, leechers: usize) -> Vec<u8> {
     let most = LARGEST.min(TRAFFIC / leechers as u64);
@@ -131,12 +125,10 @@ impl Swarm {
         seeder.does("create_group films").await?;
         for leecher in &self.leechers {
             leecher.peer.joins_the_users().await?;
-            leecher.peer.does("join_group films").await?;
-            seeder.does(&format!("accept_request films {}", leecher.peer.name())).await?;
+            leecher.peer.joins(seeder, "films").await?;
             leecher.limit().await?;
         }
-        seeder.disk().put(Path::new("/home/film"), &self.film)?;
-        seeder.does("upload_file /home/film films").await?;
+        seeder.shares("film", &self.film, "films").await?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::{
     super::{
         event::{Body, Id},
         said::Said,
-        world::{Next, Session},
+        world::{Next, Session, or_stale},
     },
     Answers, Turn,
 };
@@ -31,8 +31,7 @@ impl Turn<'_> {
         let right = self.accounts(name).into_iter().find(|user| self.view.users[user].password == password);
         let Some(user) = right else {
             // The account, or its password of today, may be what the tracker has yet to hear of.
-            let code = if self.is_caught_up() { ErrorCode::BadCredentials } else { ErrorCode::Stale };
-            return self.wrong_password(name, code);
+            return self.wrong_password(name, or_stale(ErrorCode::BadCredentials, self.is_caught_up()));
         };
         let mut world = self.world.clone();
         world.clients[self.who.client].session = Some(Session { user, credential: self.view.users[&user].credential });

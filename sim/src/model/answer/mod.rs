@@ -41,7 +41,6 @@ pub(super) fn to(world: &World, who: &Who, line: &str) -> Vec<Next> {
 /// The same answer where the client has seen a try of a request that the tracker does not know.
 fn in_doubt(next: Next) -> Next {
     let said = match next.said {
-        Said::Refused(ErrorCode::BadCredentials) => Said::Refused(ErrorCode::Stale),
         Said::Refused(code) => Said::Refused(or_stale(code, false)),
         said => said,
     };

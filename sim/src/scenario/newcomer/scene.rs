@@ -18,7 +18,7 @@ use p2p::{
 use rand_chacha::ChaCha20Rng;
 use tokio::time::{Instant, sleep};
 
-use super::below;
+use crate::scenario::below;
 use crate::{
     cluster::{Cluster, Cut, Faults, Name, Outcome},
     coverage::reached,

@@ -11,7 +11,7 @@ use p2p::{
 };
 use rand_chacha::ChaCha20Rng;
 
-use super::below;
+use crate::scenario::below;
 use crate::{
     cluster::Outcome,
     coverage::reached,
@@ -70,7 +70,7 @@ impl Town {
         alice.sees_trackers_agree().await?;
         alice.does("create_group films").await?;
         for peer in [bob, carol] {
-            joins(peer, alice).await?;
+            peer.joins(alice, "films").await?;
         }
         for _ in 0..2 + below(&mut self.rng, 6) {
             let file = self.next('f');
@@ -116,7 +116,7 @@ impl Town {
         } else {
             peer.does("leave_group films").await?;
         }
-        joins(peer, alice).await
+        peer.joins(alice, "films").await
     }
 
     async fn owner_changes_twice(&self, who: usize) -> Outcome {
@@ -272,9 +272,4 @@ fn check(peer: &Peer, what: &str, seen: &BTreeSet<&str>, fates: &BTreeMap<String
             Err(format!("{name}: {what} are {seen:?}, but {wrong:?} should be, and {unheard_of:?} not").into())
         }
     }
-}
-
-async fn joins(peer: &Peer, owner: &Peer) -> Outcome {
-    peer.does("join_group films").await?;
-    owner.does(&format!("accept_request films {}", peer.name())).await.map(drop)
 }
