@@ -19,3 +19,5 @@ pub mod store;
 pub mod swarm;
 pub mod telemetry;
 pub mod transport;
+#[cfg(test)]
+mod trials;

@@ -173,14 +173,15 @@ impl Fold<'_> {
         }
     }
 
-    /// A share, and the membership that may only have waited for it.
+    /// A share, and the membership or the dissolved group that may only have waited for it.
     fn look_at_share(&mut self, id: ShareId) {
         let Some(begun) = self.catalog.shares.begun(&id).cloned() else { return };
         self.fold_share(id);
-        let group = self.catalog.groups.get_mut(&begun.group);
-        let user = group.and_then(|group| group.forget_blank(&begun.membership));
-        if let Some(user) = user {
-            self.look_at_member(begun.group, user);
+        let Some(record) = self.catalog.groups.get_mut(&begun.group) else { return };
+        match record.forget_blank(&begun.membership) {
+            Some(user) => self.look_at_member(begun.group, user),
+            None if record.is_forgettable() => self.look_at_group(begun.group),
+            None => {}
         }
     }
 
@@ -209,7 +210,7 @@ impl Fold<'_> {
             self.fold_share(share);
         }
         let Some(record) = self.catalog.groups.get_mut(&group) else { return };
-        if record.authors.contains(&user) {
+        if record.authors.contains(&user) || record.is_forgettable() {
             return self.look_at_group(group);
         }
         self.dropped.extend(record.fold_user(user, self.cut, &BTreeSet::new()));

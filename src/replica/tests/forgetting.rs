@@ -198,7 +198,7 @@ fn come_to_rest(cluster: &mut Cluster) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::trials::trials(120))]
 
     #[test]
     fn nobody_can_tell_what_is_forgotten(moves in prop::collection::vec(moves(), 0..120)) {
@@ -219,6 +219,22 @@ proptest! {
         let sizes: BTreeSet<_> = cluster.trackers.iter().map(|tracker| tracker.memory.kept.len()).collect();
         prop_assert_eq!(sizes.len(), 1, "at rest all keep the same");
     }
+}
+
+/// The share is known to be stable last of all: nothing else would look at the group again.
+#[test]
+fn a_dissolved_group_goes_with_its_last_share() {
+    let mut cluster = settled();
+    let [ann, bob, cat] = [0, 1, 2].map(|n| cluster.users[n]);
+    let id = cluster.group(0, "g0");
+    cluster.write(0, cat, &share(id, "f", 1)).unwrap();
+    for user in [cat, ann, bob] {
+        cluster.seen.remove(&user);
+        cluster.write(2, user, &leave("g0")).unwrap();
+    }
+    cluster.hear(0, 2);
+    come_to_rest(&mut cluster);
+    assert!(cluster.trackers.iter().all(|tracker| tracker.catalog.groups.is_empty()));
 }
 
 #[test]

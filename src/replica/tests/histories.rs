@@ -185,7 +185,7 @@ pub(super) fn replay(logs: &BTreeMap<DeviceKey, Vec<Change>>, picks: &[usize]) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::trials::trials(300))]
 
     #[test]
     fn trackers_converge_and_the_invariants_hold(steps in prop::collection::vec(step(), 0..60)) {

@@ -221,7 +221,7 @@ fn gaps_duplicates_and_strangers_do_not_enter() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::trials::trials(100))]
 
     #[test]
     fn whatever_is_lost_comes_again(lost in prop::collection::vec(any::<bool>(), 0..40)) {

@@ -157,7 +157,7 @@ fn received(logs: &BTreeMap<DeviceKey, Vec<Change>>, batches: &[Batch]) -> Catal
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::trials::trials(1000))]
 
     #[test]
     fn any_changes_make_one_catalog_in_any_order(

@@ -230,7 +230,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::trials::trials(40))]
 
         #[test]
         fn a_record_that_cannot_be_read_hides_no_other(bytes in prop::collection::vec(any::<u8>(), 0..200), at: prop::sample::Index) {

@@ -29,7 +29,7 @@ mod tests {
     use crate::store::disk::SystemDisk;
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::trials::trials(40))]
 
         #[test]
         fn a_key_stays_what_it_is_and_a_damaged_one_is_told(bytes in prop::collection::vec(any::<u8>(), 0..70), fresh: [u8; 32]) {
