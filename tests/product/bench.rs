@@ -1,27 +1,77 @@
-//! `p2p bench transfer` measures and verifies.
+//! `p2p bench` measures and verifies.
 
 use serde_json::Value;
 
 use crate::common::run;
 
-#[test]
-fn a_small_transfer_is_measured_and_verified() {
-    let arguments = ["bench", "transfer", "--size", "16MiB", "--seeders", "2", "--leechers", "2", "--json"];
-    let output = run(&arguments, "");
+/// The report of a scenario, whose members are these.
+fn report(arguments: &[&str], members: &[&str]) -> Value {
+    let output = run(&[&["bench"], arguments, &["--json"]].concat(), "");
     assert!(output.status.success(), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let mut members: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
-    members.sort_unstable();
-    let expected = ["bytes", "cpu_s_per_gib", "leechers", "mib_per_s", "peak_mib", "seeders", "verified", "wall_s"];
-    assert_eq!(members, expected);
-    assert_eq!((&report["seeders"], &report["leechers"], &report["bytes"]), (&2.into(), &2.into(), &(32 << 20).into()));
+    let mut found: Vec<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
+    found.sort_unstable();
+    assert_eq!(found, members);
     assert_eq!(report["verified"], true);
+    report
+}
+
+#[test]
+fn a_small_transfer_is_measured_and_verified() {
+    let members = ["bytes", "cpu_s_per_gib", "leechers", "mib_per_s", "peak_mib", "seeders", "verified", "wall_s"];
+    let report = report(&["transfer", "--size", "16MiB", "--seeders", "2", "--leechers", "2"], &members);
+    assert_eq!((&report["seeders"], &report["leechers"], &report["bytes"]), (&2.into(), &2.into(), &(32 << 20).into()));
     assert!(report["mib_per_s"].as_f64().unwrap() > 0.0);
 }
 
 #[test]
-fn sizes_out_of_range_are_a_usage_error() {
+fn a_small_swarm_is_held_against_the_least_time() {
+    let members = [
+        "bound_s",
+        "bytes",
+        "cpu_s_per_gib",
+        "leechers",
+        "peak_mib",
+        "pieces",
+        "ratio",
+        "seeder_copies",
+        "up_limit",
+        "verified",
+        "wall_s",
+    ];
+    let report = report(&["swarm", "--size", "16MiB", "--leechers", "3", "--up-limit", "32MiB"], &members);
+    assert_eq!(
+        (&report["leechers"], &report["pieces"], &report["up_limit"]),
+        (&3.into(), &32.into(), &(32 << 20).into())
+    );
+    let (ratio, copies) = (report["ratio"].as_f64().unwrap(), report["seeder_copies"].as_f64().unwrap());
+    assert!(ratio > 0.0 && copies >= 1.0, "{report}");
+}
+
+#[test]
+fn files_are_hashed_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = [("one 1", 3 << 20), ("empty", 0)].map(|(name, size)| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, vec![7; size]).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    let members = ["bytes", "cpu_s_per_gib", "files", "gib_per_s", "peak_mib", "verified", "wall_s"];
+    let report = report(&["hash", &paths[0], &paths[1]], &members);
+    assert_eq!((&report["files"], &report["bytes"]), (&2.into(), &(3 << 20).into()));
+}
+
+#[test]
+fn wrong_arguments_are_a_usage_error() {
     for size in ["15MiB", "17GiB", "much"] {
         assert_eq!(run(&["bench", "transfer", "--size", size], "").status.code(), Some(2), "{size}");
     }
+    for arguments in
+        [&["bench", "hash"][..], &["bench", "swarm", "--up-limit", "0"], &["bench", "swarm", "--leechers", "0"]]
+    {
+        assert_eq!(run(arguments, "").status.code(), Some(2), "{arguments:?}");
+    }
+    let missing = run(&["bench", "hash", "/no/such/file"], "");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such/file"), "{missing:?}");
 }

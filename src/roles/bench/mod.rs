@@ -1,19 +1,27 @@
 //! Load tests of local swarms: one file a scenario. Every party is a process of its own, run and measured from the outside.
 
+pub mod hash;
 pub mod report;
+pub mod swarm;
 pub mod transfer;
 
+mod payload;
 mod process;
+mod stage;
 
 use std::io;
 
-pub use report::Report;
+use report::Report;
 
 /// A scenario with its options.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Scenario {
     /// One file from some seeders to some leechers on this machine: rate, CPU, memory, and whether the bytes are right
     Transfer(transfer::Options),
+    /// One file from one seeder to many leechers with equal uplinks: how near the least possible time
+    Swarm(swarm::Options),
+    /// Files hashed for `upload_file`, all hashes in one pass
+    Hash(hash::Options),
 }
 
 /// Why a load test could not be run to its end.
@@ -58,10 +66,16 @@ impl BenchError {
 
 /// Runs a scenario and writes its report to standard output: a table, or one JSON object.
 ///
-/// The answer is whether all that was received is what was sent.
+/// The answer is whether all bytes and hashes are as they should be.
 pub async fn run(scenario: Scenario) -> Result<bool, BenchError> {
-    let Scenario::Transfer(options) = scenario;
-    let report = transfer::run(&options).await?;
-    report.write(options.json, &mut io::stdout().lock()).map_err(BenchError::io("write the report"))?;
-    Ok(report.verified)
+    match scenario {
+        Scenario::Transfer(options) => tell(&transfer::run(&options).await?, options.json),
+        Scenario::Swarm(options) => tell(&swarm::run(&options).await?, options.json),
+        Scenario::Hash(options) => tell(&hash::run(&options).await?, options.json),
+    }
+}
+
+fn tell(report: &impl Report, json: bool) -> Result<bool, BenchError> {
+    report.write(json, &mut io::stdout().lock()).map_err(BenchError::io("write the report"))?;
+    Ok(report.is_verified())
 }

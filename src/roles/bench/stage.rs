@@ -1,0 +1,126 @@
+//! What every scenario begins with: a tracker, clients that are logged in, and a group of them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use tokio::task::JoinSet;
+
+use super::{
+    BenchError,
+    process::{Process, Usage, free_address},
+};
+use crate::roles::client::command::words::quote;
+
+/// The group of a scenario.
+pub(super) const GROUP: &str = "bench";
+
+/// A folder for all files, and a tracker.
+pub(super) struct Stage {
+    dir: tempfile::TempDir,
+    info: String,
+    _tracker: Process,
+}
+
+impl Stage {
+    /// Starts a tracker, with all files in a new folder in `chosen`.
+    pub(super) fn set(chosen: Option<&Path>) -> Result<Self, BenchError> {
+        let dir = work_folder(chosen).map_err(BenchError::io("make a folder for the files"))?;
+        let info = dir.path().join("tracker_info.txt");
+        let address = free_address()?;
+        #[expect(clippy::disallowed_methods, reason = "for processes that are watched from outside")]
+        fs::write(&info, format!("{address}\n")).map_err(BenchError::io("write the list of trackers"))?;
+        let info = info.to_string_lossy().into_owned();
+        let tracker = Process::start("tracker", &["tracker", &info, "1"], dir.path())?;
+        Ok(Self { dir, info, _tracker: tracker })
+    }
+
+    /// Where a file of this name goes.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts clients with these options, one account each, all logged in.
+    pub(super) async fn start_peers(
+        &self,
+        kind: &str,
+        count: u32,
+        options: &[&str],
+    ) -> Result<Vec<Process>, BenchError> {
+        let mut peers = Vec::new();
+        for index in 0..count {
+            let name = format!("{kind}-{index}");
+            let address = free_address()?;
+            let arguments = [&["client", &address, &self.info, "--json"], options].concat();
+            let mut peer = Process::start(&name, &arguments, self.dir.path())?;
+            peer.ask(&format!("create_user {name} password")).await?;
+            peer.ask(&format!("login {name} password")).await?;
+            peers.push(peer);
+        }
+        Ok(peers)
+    }
+
+    /// Lets all `peers` fetch a file of the group at the same time, each into a folder of its own; returns them, and where their
+    /// copies are, when the last one has it.
+    pub(super) async fn download(
+        &self,
+        peers: Vec<Process>,
+        file: &str,
+    ) -> Result<(Vec<Process>, Vec<PathBuf>), BenchError> {
+        let (mut running, mut copies) = (JoinSet::new(), Vec::new());
+        for (index, mut peer) in peers.into_iter().enumerate() {
+            let folder = self.path(&format!("copy-{index}"));
+            #[expect(clippy::disallowed_methods, reason = "for processes that are watched from outside")]
+            fs::create_dir(&folder).map_err(BenchError::io("make a folder for a copy"))?;
+            copies.push(folder.join(file));
+            let commands = [format!("download_file {GROUP} {file} {}", word(&folder)), format!("wait {GROUP} {file}")];
+            running.spawn(async move {
+                for command in commands {
+                    peer.ask(&command).await?;
+                }
+                Ok(peer)
+            });
+        }
+        let peers: Result<_, BenchError> = running.join_all().await.into_iter().collect();
+        Ok((peers?, copies))
+    }
+}
+
+/// Brings all peers into one group, which the first one owns.
+pub(super) async fn gather(owner: &mut Process, others: impl Iterator<Item = &mut Process>) -> Result<(), BenchError> {
+    owner.ask(&format!("create_group {GROUP}")).await?;
+    for peer in others {
+        peer.ask(&format!("join_group {GROUP}")).await?;
+    }
+    let requests = owner.ask(&format!("list_requests {GROUP}")).await?;
+    for request in requests["requests"].as_array().into_iter().flatten() {
+        let user = request["user"].as_str().unwrap_or_default();
+        owner.ask(&format!("accept_request {GROUP} {user}")).await?;
+    }
+    Ok(())
+}
+
+/// A path as a word of a command.
+pub(super) fn word(path: &Path) -> String {
+    quote(&path.to_string_lossy())
+}
+
+/// Processor time of all together, memory of the largest.
+pub(super) fn total<'a>(peers: impl Iterator<Item = &'a Process>) -> Usage {
+    peers.map(Process::usage).fold(Usage::default(), |sum, usage| Usage {
+        cpu_s: sum.cpu_s + usage.cpu_s,
+        peak_bytes: sum.peak_bytes.max(usage.peak_bytes),
+    })
+}
+
+/// Memory is the default, so that the program is measured and not a disk.
+fn work_folder(chosen: Option<&Path>) -> io::Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    match chosen {
+        Some(dir) => tempfile::tempdir_in(dir),
+        #[expect(clippy::disallowed_methods, reason = "looked at before the measurement, outside of every role")]
+        None if memory.is_dir() => tempfile::tempdir_in(memory),
+        None => tempfile::tempdir(),
+    }
+}
