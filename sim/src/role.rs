@@ -240,12 +240,15 @@ impl Peer {
         Err(format!("{}: {line} never answered what it should", self.name).into())
     }
 
-    /// Waits until the trackers are linked and agree, as far as the one in use knows; for one who is logged in.
+    /// Waits until the trackers are linked and agree, as far as the one in use knows; for one who is logged in. Links that both
+    /// sides dialled at once become one soon after, and the trackers are out of touch for that moment: so a second look.
     pub(crate) async fn sees_trackers_agree(&self) -> Outcome {
         let agree = |reply: &Reply| match reply {
             Reply::Trackers(rows) => rows.iter().all(|row| row.status.reachable && row.status.lag == Some(0)),
             _ => false,
         };
+        self.sees("trackers", agree).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         self.sees("trackers", agree).await.map(drop)
     }
 
