@@ -17,7 +17,19 @@ use super::{
 
 /// The answers that may be given to a line.
 pub(super) fn to(world: &World, who: &Who, line: &str) -> Vec<Next> {
-    let turn = Turn { world, who, view: world.view(who.tracker) };
+    let mut next = in_turn(world, who, line, false);
+    if world.is_doubled {
+        let in_doubt = in_turn(world, who, line, true);
+        next.extend(in_doubt.iter().cloned().map(|next| Next { stale: true, ..next }));
+        next.extend(in_doubt);
+    }
+    next
+}
+
+/// The answers of a tracker that knows all that the client has seen, as far as the world says; or, `in_doubt`, of one that lacks
+/// one of two tries of a request, of which the world does not say who saw which.
+fn in_turn(world: &World, who: &Who, line: &str, in_doubt: bool) -> Vec<Next> {
+    let turn = Turn { world, who, view: world.view(who.tracker), in_doubt };
     let words = match words::read(line) {
         Ok(words) => words,
         Err(code) => return turn.says(Said::Refused(code)),
@@ -32,26 +44,14 @@ pub(super) fn to(world: &World, who: &Who, line: &str) -> Vec<Next> {
             next.world.see_all(who);
         }
     }
-    if world.is_doubled {
-        next.extend(next.clone().into_iter().map(in_doubt));
-    }
     next
-}
-
-/// The same answer where the client has seen a try of a request that the tracker does not know.
-fn in_doubt(next: Next) -> Next {
-    let said = match next.said {
-        Said::Refused(code) => Said::Refused(or_stale(code, false)),
-        said => said,
-    };
-    Next { said, stale: true, ..next }
 }
 
 /// The answers to a line that begins with a question, where that is answered by one tracker and the rest by another, which may
 /// know neither the group nor its member.
 pub(super) fn in_two_places(world: &World, from: &Who, to: &Who, line: &str) -> Vec<Next> {
     let Ok(words) = words::read(line) else { return Vec::new() };
-    let turn = Turn { world, who: from, view: world.view(from.tracker) };
+    let turn = Turn { world, who: from, view: world.view(from.tracker), in_doubt: false };
     let is_asked = !words::needs_login(words[0]) || turn.client().session.is_some();
     if !is_asked || !turn.looks_first(&words) {
         return Vec::new();
@@ -73,6 +73,7 @@ struct Turn<'a> {
     world: &'a World,
     who: &'a Who,
     view: View,
+    in_doubt: bool,
 }
 
 impl Turn<'_> {
@@ -134,7 +135,7 @@ impl Turn<'_> {
 
     /// Whether the tracker knows all that the client has seen.
     fn is_caught_up(&self) -> bool {
-        self.world.known(self.who.tracker).includes(self.client().seen)
+        !self.in_doubt && self.world.known(self.who.tracker).includes(self.client().seen)
     }
 
     /// An answer that changes nothing and shows nothing.
