@@ -29,6 +29,7 @@ mod seeds;
 mod shrink;
 #[cfg(test)]
 mod source;
+mod spread;
 mod steps;
 mod tally;
 mod trace;
@@ -102,6 +103,8 @@ enum Action {
         #[arg(value_parser = mutant)]
         mutants: Vec<Mutant>,
     },
+    /// Tables of how long a file takes to spread through a swarm, over the least possible time.
+    Spread(spread::Arguments),
     /// List the scenarios and the named regressions.
     List,
     /// Do runs for another process.
@@ -152,6 +155,7 @@ impl Action {
     fn execute(self) -> io::Result<bool> {
         match self {
             Self::List => list().map(|()| true),
+            Self::Spread(arguments) => spread::print(&arguments, &mut io::stdout().lock()),
             // Not inside a runtime: each simulated host brings its own.
             Self::Worker { filter } => worker::work(filter.as_deref()).map(|()| true),
             Self::Run(arguments) => wait(run::run(&arguments)),
