@@ -24,7 +24,7 @@ mod watch;
 use std::{collections::BTreeSet, time::Duration};
 
 use p2p::{
-    protocol::ids::{GroupId, MembershipId},
+    protocol::ids::{DeviceKey, GroupId, MembershipId},
     roles::client::command::Reply,
 };
 use tokio::time::{Instant, sleep};
@@ -127,8 +127,26 @@ impl Oracle {
                 other => return Err(format!("{}: whoami answered {other:?}", peer.name()).into()),
             };
         }
-        self.within(SEEN_WITHIN, |seats| cluster::all_seen(seats, &live)).await?;
+        self.are_seen(&live).await?;
         self.within(GONE_WITHIN, |seats| cluster::all_gone(seats, &live)).await
+    }
+
+    /// Waits until every tracker sees these devices. Their time counts from when the trackers were last found out of touch: links may
+    /// still be lost and made anew after a crash, for as long as that may take.
+    async fn are_seen(&self, live: &BTreeSet<DeviceKey>) -> Outcome {
+        let patience = Instant::now() + LINK_WITHIN;
+        let mut deadline = Instant::now() + SEEN_WITHIN;
+        loop {
+            let (seats, now) = (self.watch.trackers(), Instant::now());
+            let verdict = cluster::all_seen(&seats, live);
+            if now < patience && cluster::all_linked(&seats).is_err() {
+                deadline = now + SEEN_WITHIN;
+            }
+            if verdict.is_ok() || now >= deadline {
+                return Ok(verdict?);
+            }
+            sleep(GLANCE).await;
+        }
     }
 
     /// Waits until `check` is content, for `limit` at most.
