@@ -24,7 +24,7 @@ mod watch;
 use std::{collections::BTreeSet, time::Duration};
 
 use p2p::{
-    protocol::ids::{DeviceKey, GroupId, MembershipId},
+    protocol::ids::{GroupId, MembershipId},
     roles::client::command::Reply,
 };
 use tokio::time::{Instant, sleep};
@@ -127,34 +127,32 @@ impl Oracle {
                 other => return Err(format!("{}: whoami answered {other:?}", peer.name()).into()),
             };
         }
-        self.are_seen(&live).await?;
+        self.within_of(cluster::all_linked, SEEN_WITHIN, |seats| cluster::all_seen(seats, &live)).await?;
         self.within(GONE_WITHIN, |seats| cluster::all_gone(seats, &live)).await
-    }
-
-    /// Waits until every tracker sees these devices. Their time counts from when the trackers were last found out of touch: links may
-    /// still be lost and made anew after a crash, for as long as that may take.
-    async fn are_seen(&self, live: &BTreeSet<DeviceKey>) -> Outcome {
-        let patience = Instant::now() + LINK_WITHIN;
-        let mut deadline = Instant::now() + SEEN_WITHIN;
-        loop {
-            let (seats, now) = (self.watch.trackers(), Instant::now());
-            let verdict = cluster::all_seen(&seats, live);
-            if now < patience && cluster::all_linked(&seats).is_err() {
-                deadline = now + SEEN_WITHIN;
-            }
-            if verdict.is_ok() || now >= deadline {
-                return Ok(verdict?);
-            }
-            sleep(GLANCE).await;
-        }
     }
 
     /// Waits until `check` is content, for `limit` at most.
     async fn within(&self, limit: Duration, check: impl Fn(&[Seat]) -> Verdict) -> Outcome {
-        let deadline = Instant::now() + limit;
+        self.within_of(|_| Ok(()), limit, check).await
+    }
+
+    /// As [`within`](Self::within), with a time that counts from when `ready` last did not hold: links may still be lost and made anew
+    /// after a crash, for as long as that may take.
+    async fn within_of(
+        &self,
+        ready: impl Fn(&[Seat]) -> Verdict,
+        limit: Duration,
+        check: impl Fn(&[Seat]) -> Verdict,
+    ) -> Outcome {
+        let patience = Instant::now() + LINK_WITHIN;
+        let mut deadline = Instant::now() + limit;
         loop {
-            let verdict = check(&self.watch.trackers());
-            if verdict.is_ok() || Instant::now() >= deadline {
+            let (seats, now) = (self.watch.trackers(), Instant::now());
+            let verdict = check(&seats);
+            if now < patience && ready(&seats).is_err() {
+                deadline = now + limit;
+            }
+            if verdict.is_ok() || now >= deadline {
                 return Ok(verdict?);
             }
             sleep(GLANCE).await;
