@@ -26,5 +26,11 @@ pub mod upload;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u64);
 
+/// New pieces announced at once; fewer wait for others until [`HAVE_DELAY`] has passed.
+pub const HAVE_BATCH: usize = 16;
+
+/// How long a new piece may wait to be announced.
+pub const HAVE_DELAY: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Blocks in a piece, the last of a file aside.
 const BLOCKS_PER_PIECE: usize = (crate::protocol::piece::PIECE_SIZE / crate::protocol::piece::BLOCK_SIZE) as usize;

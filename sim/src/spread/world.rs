@@ -15,7 +15,7 @@ use p2p::{
         piece::{Block, PIECE_SIZE, PieceIndex},
     },
     swarm::{
-        PeerId,
+        HAVE_BATCH, HAVE_DELAY, PeerId,
         download::{Action, Event},
     },
 };
@@ -31,9 +31,6 @@ use super::{
     peers,
 };
 
-/// As the client announces.
-const HAVE_BATCH: usize = 16;
-const HAVE_DELAY: Duration = Duration::from_millis(50);
 /// Times the bound after which a swarm counts as stuck.
 const PATIENCE: f64 = 20.0;
 

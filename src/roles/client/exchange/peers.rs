@@ -17,7 +17,7 @@ use crate::{
         peer::{PeerMessage, VERSION},
         piece::PieceIndex,
     },
-    swarm::{PeerId, download},
+    swarm::{HAVE_BATCH, HAVE_DELAY, PeerId, download},
     transport::link::Link,
 };
 
@@ -29,10 +29,6 @@ const DOUBT: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// An unused link is closed after this long.
 const UNUSED: Duration = Duration::from_mins(2);
-/// Pieces announced at once, or all there are after [`HAVE_DELAY`].
-const HAVE_BATCH: usize = 16;
-/// How long a new piece may wait to be announced.
-const HAVE_DELAY: Duration = Duration::from_millis(50);
 
 /// All links.
 #[derive(Default)]
