@@ -5,6 +5,7 @@ pub mod report;
 pub mod swarm;
 pub mod transfer;
 
+mod delivery;
 mod payload;
 mod process;
 mod stage;

@@ -1,11 +1,9 @@
-//! What every scenario begins with: a tracker, clients that are logged in, and a group of them.
+//! What every scenario begins with: a tracker, and clients that are logged in.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
-
-use tokio::task::JoinSet;
 
 use super::{
     BenchError,
@@ -60,45 +58,6 @@ impl Stage {
         }
         Ok(peers)
     }
-
-    /// Lets all `peers` fetch a file of the group at the same time, each into a folder of its own; returns them, and where their
-    /// copies are, when the last one has it.
-    pub(super) async fn download(
-        &self,
-        peers: Vec<Process>,
-        file: &str,
-    ) -> Result<(Vec<Process>, Vec<PathBuf>), BenchError> {
-        let (mut running, mut copies) = (JoinSet::new(), Vec::new());
-        for (index, mut peer) in peers.into_iter().enumerate() {
-            let folder = self.path(&format!("copy-{index}"));
-            #[expect(clippy::disallowed_methods, reason = "for processes that are watched from outside")]
-            fs::create_dir(&folder).map_err(BenchError::io("make a folder for a copy"))?;
-            copies.push(folder.join(file));
-            let commands = [format!("download_file {GROUP} {file} {}", word(&folder)), format!("wait {GROUP} {file}")];
-            running.spawn(async move {
-                for command in commands {
-                    peer.ask(&command).await?;
-                }
-                Ok(peer)
-            });
-        }
-        let peers: Result<_, BenchError> = running.join_all().await.into_iter().collect();
-        Ok((peers?, copies))
-    }
-}
-
-/// Brings all peers into one group, which the first one owns.
-pub(super) async fn gather(owner: &mut Process, others: impl Iterator<Item = &mut Process>) -> Result<(), BenchError> {
-    owner.ask(&format!("create_group {GROUP}")).await?;
-    for peer in others {
-        peer.ask(&format!("join_group {GROUP}")).await?;
-    }
-    let requests = owner.ask(&format!("list_requests {GROUP}")).await?;
-    for request in requests["requests"].as_array().into_iter().flatten() {
-        let user = request["user"].as_str().unwrap_or_default();
-        owner.ask(&format!("accept_request {GROUP} {user}")).await?;
-    }
-    Ok(())
 }
 
 /// A path as a word of a command.

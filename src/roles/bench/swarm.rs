@@ -3,17 +3,15 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::{
     BenchError,
-    payload::{blake3_of, generate, parse_size},
+    delivery::{Delivered, Delivery},
+    payload::parse_size,
     report::{self, Cost, GIB, MIB, float, round},
-    stage::{GROUP, Stage, gather, total, word},
+    stage::Stage,
 };
 use crate::{protocol::piece::piece_count, roles::client::command::Rate};
-
-const FILE_NAME: &str = "payload.bin";
 
 /// How many fetch what, and how fast each may send.
 #[derive(Clone, Debug, clap::Args)]
@@ -95,26 +93,12 @@ fn bound(leechers: u32, pieces: u32) -> f64 {
 
 /// Starts every peer, spreads the file, and measures.
 pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
-    let stage = Stage::set(options.dir.as_deref())?;
-    let payload = stage.path(FILE_NAME);
-    let hash = generate(&payload, options.size).map_err(BenchError::io("write the file to share"))?;
     let limit = options.up_limit.0.to_string();
     let limited = ["--upload-limit", &limit];
-    let mut seeder = stage.start_peers("seeder", 1, &limited).await?.pop().expect("one was started");
-    let mut leechers = stage.start_peers("leecher", options.leechers, &limited).await?;
-    gather(&mut seeder, leechers.iter_mut()).await?;
-    seeder.ask(&format!("upload_file {} {GROUP}", word(&payload))).await?;
-
-    let before = total(leechers.iter().chain([&seeder])).cpu_s;
-    let start = Instant::now();
-    let (leechers, copies) = stage.download(leechers, FILE_NAME).await?;
-    let wall_s = start.elapsed().as_secs_f64();
-    let mut usage = total(leechers.iter().chain([&seeder]));
-    usage.cpu_s -= before;
-
-    let uploaded = seeder.ask("show_shares").await?["shares"][0]["uploaded"].as_u64().unwrap_or_default();
-    let verified = copies.iter().all(|copy| blake3_of(copy).is_ok_and(|found| found == hash));
-    let bytes = options.size * u64::from(options.leechers);
+    let stage = Stage::set(options.dir.as_deref())?;
+    let delivery = Delivery { size: options.size, seeders: 1, leechers: options.leechers, options: &limited };
+    let Delivered { mut seeders, bytes, wall_s, cost } = delivery.run(&stage).await?;
+    let uploaded = seeders[0].ask("show_shares").await?["shares"][0]["uploaded"].as_u64().unwrap_or_default();
     let pieces = piece_count(options.size);
     let bound_s = bound(options.leechers, pieces) * float(options.size) / float(options.up_limit.0);
     Ok(Report {
@@ -126,7 +110,7 @@ pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
         bound_s: round(bound_s),
         ratio: round(wall_s / bound_s),
         seeder_copies: round(float(uploaded) / float(options.size)),
-        cost: Cost::new(bytes, usage, verified),
+        cost,
     })
 }
 

@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::{
     BenchError,
-    payload::{blake3_of, generate, parse_size},
+    delivery::{Delivered, Delivery},
+    payload::parse_size,
     report::{self, Cost, GIB, MIB, float, round},
-    stage::{GROUP, Stage, gather, total, word},
+    stage::Stage,
 };
-
-const FILE_NAME: &str = "payload.bin";
 
 /// What is to be transferred, between how many, and where.
 #[derive(Clone, Debug, clap::Args)]
@@ -71,34 +69,11 @@ impl report::Report for Report {
 
 /// Starts every peer, moves the file, and measures.
 pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
+    let Options { size, seeders, leechers, .. } = *options;
     let stage = Stage::set(options.dir.as_deref())?;
-    let payload = stage.path(FILE_NAME);
-    let hash = generate(&payload, options.size).map_err(BenchError::io("write the file to share"))?;
-    let mut seeders = stage.start_peers("seeder", options.seeders, &[]).await?;
-    let mut leechers = stage.start_peers("leecher", options.leechers, &[]).await?;
-    let (owner, others) = seeders.split_first_mut().expect("there is at least one seeder");
-    gather(owner, others.iter_mut().chain(&mut leechers)).await?;
-    for seeder in &mut seeders {
-        seeder.ask(&format!("upload_file {} {GROUP}", word(&payload))).await?;
-    }
-
-    let before = total(seeders.iter().chain(&leechers)).cpu_s;
-    let start = Instant::now();
-    let (leechers, copies) = stage.download(leechers, FILE_NAME).await?;
-    let wall_s = start.elapsed().as_secs_f64();
-    let mut usage = total(seeders.iter().chain(&leechers));
-    usage.cpu_s -= before;
-
-    let verified = copies.iter().all(|copy| blake3_of(copy).is_ok_and(|found| found == hash));
-    let bytes = options.size * u64::from(options.leechers);
-    Ok(Report {
-        seeders: options.seeders,
-        leechers: options.leechers,
-        bytes,
-        wall_s: round(wall_s),
-        mib_per_s: round(float(bytes) / MIB / wall_s),
-        cost: Cost::new(bytes, usage, verified),
-    })
+    let delivery = Delivery { size, seeders, leechers, options: &[] };
+    let Delivered { bytes, wall_s, cost, .. } = delivery.run(&stage).await?;
+    Ok(Report { seeders, leechers, bytes, wall_s: round(wall_s), mib_per_s: round(float(bytes) / MIB / wall_s), cost })
 }
 
 #[cfg(test)]
