@@ -256,6 +256,8 @@ fn peer_messages() -> Vec<PeerMessage> {
         PeerMessage::Leave { file: FILE, reason: Some(failure()) },
         PeerMessage::Have { file: FILE, pieces: vec![PieceIndex(1)] },
         PeerMessage::Request { file: FILE, blocks: vec![BLOCK] },
+        PeerMessage::Unchoke { file: FILE, suggested: Some(PieceIndex(2)) },
+        PeerMessage::Interested { file: FILE },
     ]
 }
 

@@ -115,6 +115,12 @@ impl Bitfield {
         Some(PieceIndex(byte * 8 + shared(byte as usize).leading_zeros()))
     }
 
+    /// Whether a piece is there that is not in `other`.
+    pub fn exceeds(&self, other: &Self) -> bool {
+        let theirs = other.bits.iter().copied().chain(std::iter::repeat(0));
+        self.bits.iter().zip(theirs).any(|(mine, theirs)| mine & !theirs != 0)
+    }
+
     /// The pieces that are there, ascending.
     pub fn present(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         (0..self.len).map(PieceIndex).filter(|piece| self.has(*piece))

@@ -1,4 +1,4 @@
-//! Peer and peer (`p2p-peer/1`): tickets, bitfields, haves, requests, blocks.
+//! Peer and peer (`p2p-peer/1`): tickets, bitfields, haves, turns, requests, blocks.
 //!
 //! One link a pair of devices, whoever dialled, for all the files both take part in; it serves both ways. Each side sends
 //! [`PeerMessage::Hello`], then [`PeerMessage::Join`] for each file with its member ticket. Nothing about a file, not even
@@ -90,13 +90,20 @@ pub enum PeerMessage {
         /// The blocks.
         blocks: Vec<Block>,
     },
-    /// Nothing will be served of this file for now.
-    Choke {
+    /// A turn: the other side may begin one more piece with the speaker.
+    Unchoke {
+        /// The file.
+        file: FileId,
+        /// The piece that had best be asked for.
+        suggested: Option<PieceIndex>,
+    },
+    /// A turn would be of use to the speaker. Who is told of pieces it lacks is taken to be interested without saying so.
+    Interested {
         /// The file.
         file: FileId,
     },
-    /// Requests are welcome again. A link begins unchoked.
-    Unchoke {
+    /// No turn is of use now, nor are those given and not used.
+    NotInterested {
         /// The file.
         file: FileId,
     },

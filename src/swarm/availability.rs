@@ -60,7 +60,12 @@ impl Availability {
 
     /// Peers that have `piece`.
     pub(super) fn copies(&self, piece: PieceIndex) -> u32 {
-        self.seeders + self.copies.get(piece.0 as usize).map_or(0, |copies| u32::from(*copies))
+        self.seeders + self.leechers_with(piece)
+    }
+
+    /// Leechers that have `piece`.
+    pub(super) fn leechers_with(&self, piece: PieceIndex) -> u32 {
+        self.copies.get(piece.0 as usize).map_or(0, |copies| u32::from(*copies))
     }
 
     /// Whether nobody is there to trade with: every peer has everything.

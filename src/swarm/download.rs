@@ -23,9 +23,9 @@
 //! are none but seeders, because then nobody waits for what we have and the file's own hash, which can only be computed in order, follows
 //! close behind the download instead of reading everything again. See `picker`.
 //!
-//! **Whom.** Every peer gets as many requests as its rate times its round trip, at least two blocks and at most 4 MiB. A piece is asked
-//! whole of one peer while there are others to begin. A peer with nothing left to do takes blocks from peers far slower, and, once every
-//! missing block is asked for (the end-game), asks for the slowest ones too; the first answer cancels the other. A peer silent for
+//! **Whom.** A piece is begun with a peer that gave a turn for it ([`Event::Unchoked`], see `turns`), and is asked whole of that one while
+//! there are others to begin. A turn with nothing left to begin goes to blocks of peers far slower, and, once every missing block is
+//! asked for (the end-game), to the slowest ones too; the first answer cancels the other. What is of no use at all is given back. A peer silent for
 //! longer than its own rate explains is snubbed: its requests stand but keep nobody else away, and it gets no more until it sends.
 //!
 //! **Blame.** A corrupt piece whose blocks one peer sent gets that peer banned. Several are put on parole: from then on they send
@@ -138,9 +138,25 @@ impl Download {
         self.pieces.have().is_full()
     }
 
-    /// Connected peers that have `piece`: its rarity, for the upload too.
+    /// Connected peers that have `piece`.
     pub fn copies(&self, piece: PieceIndex) -> u32 {
         self.pieces.availability.copies(piece)
+    }
+
+    /// Connected peers that have `piece` and lack others: its rarity, for the upload.
+    pub fn leechers_with(&self, piece: PieceIndex) -> u32 {
+        self.pieces.availability.leechers_with(piece)
+    }
+
+    /// Whether `peer` lacks a piece that is here, as far as it has told.
+    pub fn serves(&self, peer: PeerId) -> bool {
+        self.remotes.get(&peer).is_some_and(|remote| self.pieces.have().exceeds(&remote.bitfield))
+    }
+
+    /// Whether `peer` was found to send nothing, or what is damaged.
+    pub fn shuns(&self, peer: PeerId) -> bool {
+        let is_suspect = |remote: &Remote| remote.snubbed || remote.parole || remote.fails_to_answer();
+        self.banned.contains(&peer) || self.remotes.get(&peer).is_some_and(is_suspect)
     }
 
     /// Bytes a second that arrive.
@@ -156,7 +172,7 @@ impl Download {
             bytes_per_s: remote.meter.bytes_per_s(now),
             received: remote.meter.total(),
             outstanding: remote.outstanding().len(),
-            choked: remote.choked,
+            choked: !remote.has_turn() && remote.outstanding().is_empty(),
             snubbed: remote.snubbed,
             parole: remote.parole,
         })
@@ -167,8 +183,7 @@ impl Download {
             Event::PeerJoined { peer, bitfield } => self.joined(now, peer, bitfield),
             Event::PeerLeft { peer } => self.left(peer, out),
             Event::Have { peer, pieces } => self.gained(peer, &pieces),
-            Event::Choked { peer } => self.choked(now, peer, out),
-            Event::Unchoked { peer } => self.unchoked(peer),
+            Event::Unchoked { peer, suggested } => self.unchoked(peer, suggested),
             Event::Received { peer, block } => self.received(now, peer, block, out),
             Event::Rejected { peer, block } => self.rejected(now, peer, block, out),
             Event::Verified { piece } => self.verified(piece, out),
@@ -216,20 +231,10 @@ impl Download {
         Scope::One(peer)
     }
 
-    fn choked(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) -> Scope {
+    fn unchoked(&mut self, peer: PeerId, suggested: Option<PieceIndex>) -> Scope {
         let Some(remote) = self.remotes.get_mut(&peer) else { return Scope::Nobody };
-        remote.choked = true;
-        if !remote.outstanding().is_empty() {
-            // Who lets requests fall is not asked again at once, or it could take every piece away from those who would send it.
-            remote.rest(now);
-        }
-        self.release(peer, out);
-        Scope::All
-    }
-
-    fn unchoked(&mut self, peer: PeerId) -> Scope {
-        let Some(remote) = self.remotes.get_mut(&peer) else { return Scope::Nobody };
-        remote.choked = false;
+        remote.unchoke(suggested);
+        remote.interested = true;
         Scope::One(peer)
     }
 
@@ -351,6 +356,7 @@ impl Download {
         self.rescue_at = None;
         let peers: Vec<PeerId> = self.remotes.keys().copied().collect();
         for peer in peers {
+            self.lose_interest(peer, out);
             let blocks: Vec<Block> = self.remotes[&peer].outstanding().iter().map(|asked| asked.block).collect();
             for block in blocks {
                 self.cancel(peer, block, out);
@@ -437,20 +443,56 @@ impl Download {
         }
     }
 
-    /// Asks `peer` for as much as its pipeline takes.
+    /// Asks `peer` for as much as it gave turns for, and tells it whether another would be of use.
     fn fill(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) {
         loop {
             if let Some(block) = self.next_block(now, peer, out) {
                 self.ask(now, peer, block, out);
                 continue;
             }
-            match self.next_rescue(now, peer) {
-                Some(Rescue::Later) => return self.look_again(now),
-                None if self.is_idle(peer) => return self.look_again(now),
+            match self.next_rescue(now, peer).filter(|_| self.may_begin(peer)) {
+                Some(Rescue::Later) => break self.look_again(now),
+                None if self.is_idle(peer) => break self.look_again(now),
                 Some(rescue) => self.rescue(now, peer, rescue, out),
-                None => return,
+                None => break,
             }
         }
+        self.tell_interest(now, peer, out);
+    }
+
+    fn may_begin(&self, peer: PeerId) -> bool {
+        self.remotes.get(&peer).is_some_and(Remote::may_begin)
+    }
+
+    /// Gives back turns that are of no use, or asks for one where it would be.
+    fn tell_interest(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) {
+        let Some(remote) = self.remotes.get(&peer) else { return };
+        if remote.has_turn() {
+            self.lose_interest(peer, out);
+        } else if !remote.interested && self.has_work(now, peer) {
+            out.push(Action::Interest { peer, interested: true });
+            self.remotes.entry(peer).and_modify(|remote| remote.interested = true);
+        }
+    }
+
+    fn lose_interest(&mut self, peer: PeerId, out: &mut Vec<Action>) {
+        let Some(remote) = self.remotes.get_mut(&peer).filter(|remote| remote.interested) else { return };
+        remote.drop_turns();
+        remote.interested = false;
+        out.push(Action::Interest { peer, interested: false });
+    }
+
+    /// Whether a turn of `peer` would be of use now.
+    fn has_work(&self, now: Instant, peer: PeerId) -> bool {
+        let Some(remote) = self.remotes.get(&peer).filter(|_| !self.paused) else { return false };
+        picker::has_work(&self.pieces, peer, remote, self.open_limit)
+            || self.next_rescue(now, peer).is_some_and(|rescue| rescue != Rescue::Later)
+            || (self.is_at_limit(remote) && self.stuck_piece(now, remote).is_some())
+    }
+
+    /// Whether a peer is asked for nothing because no more pieces may be in memory.
+    fn is_at_limit(&self, remote: &Remote) -> bool {
+        remote.outstanding().is_empty() && self.pieces.open_count() >= self.open_limit
     }
 
     /// Whether a peer that may be asked is asked for nothing though it has what is missing.
@@ -487,7 +529,7 @@ impl Download {
         }
         let remote = self.remotes.get_mut(&peer).filter(|remote| remote.is_usable())?;
         let block = picker::next_block(&mut self.pieces, peer, remote, self.open_limit, &mut self.rng);
-        if block.is_some() || self.pieces.open_count() < self.open_limit || !remote.outstanding().is_empty() {
+        if block.is_some() || !remote.may_begin() {
             return block;
         }
         self.evict(now, peer, out)?;
@@ -495,19 +537,24 @@ impl Download {
         picker::next_block(&mut self.pieces, peer, remote, self.open_limit, &mut self.rng)
     }
 
-    /// Makes room for a piece that `peer` has by dropping one that nobody is sending and no usable peer has, if there is any. A
-    /// snubbed peer drops none that others may still send, unless they have been silent for so long that it is no worse than they.
+    /// Makes room for a piece that `peer` has by dropping one that is stuck.
     fn evict(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) -> Option<()> {
-        let asker = self.remotes.get(&peer)?;
+        let remote = self.remotes.get(&peer).filter(|remote| self.is_at_limit(remote))?;
+        let stuck = self.stuck_piece(now, remote)?;
+        self.discard(stuck, out);
+        Some(())
+    }
+
+    /// A piece begun that nobody is sending and no usable peer has, if `asker` has one to begin in its place. A snubbed peer drops
+    /// none that others may still send, unless they have been silent for so long that it is no worse than they.
+    fn stuck_piece(&self, now: Instant, asker: &Remote) -> Option<PieceIndex> {
         self.pieces.availability.any_free_of(&asker.bitfield).then_some(())?;
-        let usable = |remote: &&Remote| !remote.choked && !remote.snubbed;
+        let usable = |remote: &&Remote| !remote.snubbed;
         let held = |piece| self.remotes.values().filter(usable).any(|remote| remote.bitfield.has(piece));
         let is_silent = |peer| self.remotes.get(&peer).is_none_or(|remote| remote.silent_s(now) >= GIVEN_UP_S);
         let given_up = |piece| self.pieces.asked_peers(piece).all(is_silent);
         let left = |piece| self.pieces.is_orphan(piece) && (!asker.snubbed || given_up(piece));
-        let stuck = self.pieces.partial().find(|piece| left(*piece) && !held(*piece))?;
-        self.discard(stuck, out);
-        Some(())
+        self.pieces.partial().find(|piece| left(*piece) && !held(*piece))
     }
 
     fn next_rescue(&self, now: Instant, peer: PeerId) -> Option<Rescue> {
@@ -551,7 +598,8 @@ impl Download {
         assert_eq!(self.pieces.check(), outstanding.collect(), "both sides know the same requests");
         assert!(self.pieces.open_count() <= self.open_limit);
         let idle = |remote: &Remote| remote.outstanding().is_empty();
-        assert!(self.remotes.values().all(|remote| idle(remote) || !(remote.choked || self.paused)));
+        assert!(self.remotes.values().all(|remote| idle(remote) || !self.paused));
+        assert!(self.remotes.values().all(|remote| !remote.has_turn()), "a turn is used or given back");
         assert!(self.remotes.keys().all(|peer| !self.banned.contains(peer)));
     }
 }

@@ -7,7 +7,7 @@ use crate::protocol::piece::{Block, PieceIndex};
 /// What may happen to a download. Events of peers that did not join, have left or are banned are without effect.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A link to a peer that shares the file stands, and its bitfield is known. It starts unchoked.
+    /// A link to a peer that shares the file stands, and its bitfield is known. It starts without a turn for us.
     PeerJoined {
         /// The link.
         peer: PeerId,
@@ -26,15 +26,12 @@ pub enum Event {
         /// The new pieces; known and impossible ones are ignored.
         pieces: Vec<PieceIndex>,
     },
-    /// The peer will not answer, neither what it was asked nor what it may be asked until [`Event::Unchoked`].
-    Choked {
-        /// The link.
-        peer: PeerId,
-    },
-    /// The peer answers again.
+    /// The peer gives us a turn: one piece may be begun with it.
     Unchoked {
         /// The link.
         peer: PeerId,
+        /// The piece that had best be asked for; another is as good where it is here or on its way.
+        suggested: Option<PieceIndex>,
     },
     /// A block came; the caller has kept its bytes if and only if [`super::download::Download::wants`] said so.
     Received {
@@ -90,6 +87,13 @@ pub enum Action {
         /// What was asked for.
         block: Block,
     },
+    /// Tell the peer whether a turn would be of use.
+    Interest {
+        /// The link.
+        peer: PeerId,
+        /// No: turns that it gave and that were not used are void.
+        interested: bool,
+    },
     /// All bytes of the piece are in its buffer: hash and write them, then report `Verified`, `Corrupt` or `Lost`.
     Verify {
         /// Which.
@@ -123,7 +127,7 @@ pub struct PeerView {
     pub received: u64,
     /// Requests on their way to it.
     pub outstanding: usize,
-    /// It does not answer now.
+    /// It was asked for nothing and has no turn for us.
     pub choked: bool,
     /// It is silent for longer than its rate explains.
     pub snubbed: bool,

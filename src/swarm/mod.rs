@@ -12,10 +12,9 @@ mod picker;
 mod pieces;
 pub mod rate;
 mod remote;
+mod turns;
 mod uplink;
 
-#[cfg(test)]
-mod model;
 #[cfg(test)]
 mod tests;
 pub mod upload;
@@ -26,10 +25,10 @@ pub mod upload;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u64);
 
-/// New pieces announced at once; fewer wait for others until [`HAVE_DELAY`] has passed.
+/// New pieces announced at once; fewer wait for others, if any were announced within the last [`HAVE_DELAY`].
 pub const HAVE_BATCH: usize = 16;
 
-/// How long a new piece may wait to be announced.
+/// Shortest time between announcements of fewer pieces than [`HAVE_BATCH`].
 pub const HAVE_DELAY: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Blocks in a piece, the last of a file aside.

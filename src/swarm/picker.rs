@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::Rng as _;
 use tokio::time::Instant;
 
 use super::PeerId;
@@ -24,8 +25,8 @@ const DEFAULT_GAP_S: f64 = 0.125;
 /// The next block to ask of `peer` that nobody else is on the way with; opens a piece where none begun will do.
 ///
 /// A piece is best sent by one peer from its first block to its last, since uploaders serve piece by piece. So the order is: the
-/// piece last asked of this peer; one begun that nobody is on the way with; a new one, while fewer than `open_limit` are open; and
-/// then the rest of one that another peer is sending. With nobody but seeders around, nothing is there to trade and rarity means nothing:
+/// piece last asked of this peer; with a turn, the piece it suggests; the rarest one begun that nobody is on the way with; a new one,
+/// while fewer than `open_limit` are open; and then the rest of one that another peer is sending. With nobody but seeders around, nothing is there to trade and rarity means nothing:
 /// then pieces are taken in file order, begun ones first, so that the hash of the whole file can follow closely.
 pub(super) fn next_block(
     pieces: &mut Pieces,
@@ -35,17 +36,41 @@ pub(super) fn next_block(
     rng: &mut ChaCha12Rng,
 ) -> Option<Block> {
     if let Some(block) = remote.last_piece().and_then(|piece| block_of(pieces, piece, peer, remote)) {
-        return remote.has_room_to_finish().then_some(block);
+        return remote.is_usable().then_some(block);
     }
-    if !remote.has_room() {
+    if !remote.may_begin() {
         return None;
+    }
+    if let Some(block) = suggested(pieces, peer, remote, open_limit) {
+        return Some(block);
     }
     let in_order = pieces.availability.only_seeders();
     let begun = if in_order { begun(pieces, peer, remote, |_| true) } else { None };
     begun
-        .or_else(|| self::begun(pieces, peer, remote, |piece| pieces.is_orphan(piece)))
+        .or_else(|| orphan(pieces, peer, remote, rng))
         .or_else(|| new_piece(pieces, peer, remote, open_limit, rng))
         .or_else(|| self::begun(pieces, peer, remote, |_| true))
+}
+
+/// What could be begun with `peer` if it gave a turn: the same as in [`next_block`].
+pub(super) fn has_work(pieces: &Pieces, peer: PeerId, remote: &Remote, open_limit: usize) -> bool {
+    let is_new = || pieces.open_count() < open_limit && pieces.availability.any_free_of(&remote.bitfield);
+    remote.is_usable() && (is_new() || begun(pieces, peer, remote, |_| true).is_some())
+}
+
+fn suggested(pieces: &mut Pieces, peer: PeerId, remote: &Remote, open_limit: usize) -> Option<Block> {
+    let is_open_to = |piece: &PieceIndex| remote.bitfield.has(*piece) && pieces.availability.is_free(*piece);
+    let piece = remote.suggested().filter(is_open_to).filter(|_| pieces.open_count() < open_limit)?;
+    pieces.open(piece, remote.parole.then_some(peer));
+    pieces.next_block(piece, peer)
+}
+
+/// A piece begun that nobody is on the way with: not the same one for everybody whom its sender has left.
+fn orphan(pieces: &Pieces, peer: PeerId, remote: &Remote, rng: &mut ChaCha12Rng) -> Option<Block> {
+    let orphans = pieces.partial().filter(|piece| pieces.is_orphan(*piece));
+    let found = orphans.filter_map(|piece| Some((piece, block_of(pieces, piece, peer, remote)?)));
+    let ranked = found.map(|(piece, block)| ((pieces.availability.copies(piece), rng.next_u32()), block));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, block)| block)
 }
 
 fn begun(pieces: &Pieces, peer: PeerId, remote: &Remote, which: impl Fn(PieceIndex) -> bool) -> Option<Block> {
@@ -84,7 +109,7 @@ fn new_piece(
     pieces.next_block(piece, peer)
 }
 
-/// A block to ask of a peer that has nothing else to do, although another is on the way with it.
+/// A block to ask of a peer that has a turn and nothing else to do with it, although another is on the way with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Rescue {
     /// Ask this peer too and let the first one win: the end of the file is near.
@@ -97,7 +122,7 @@ pub(super) enum Rescue {
     Later,
 }
 
-/// What an idle peer could do for the blocks that others are on the way with; `None` when it can do nothing for any of them.
+/// What a peer could do with a turn for the blocks that others are on the way with; `None` when it can do nothing for any of them.
 pub(super) fn rescue(
     now: Instant,
     pieces: &Pieces,
@@ -106,11 +131,11 @@ pub(super) fn rescue(
 ) -> Option<Rescue> {
     let helper = remotes.get(&peer)?;
     let busy = helper.outstanding().len();
-    if busy >= HELPER_DEPTH || !helper.has_room() {
+    if busy >= HELPER_DEPTH || !helper.is_usable() {
         return None;
     }
     let left_over = || pieces.partial().find(|piece| is_left_over(pieces, *piece, helper));
-    if let Some(piece) = (helper.parole && busy == 0).then(left_over).flatten() {
+    if let Some(piece) = (busy == 0).then(left_over).flatten() {
         return Some(Rescue::TakeOver { piece });
     }
     let default_gap_s = usual_gap_s(remotes);
@@ -137,9 +162,11 @@ fn takes_only_from_silent(pieces: &Pieces, helper: &Remote, block: Block) -> boo
     is_suspect(helper) || (helper.gap_s().is_none() && pieces.reserved_for(block.piece).is_some())
 }
 
-/// Whether a piece waits for others to send the rest, and nobody does: one on parole can only send it anew.
+/// Whether a piece waits for others to send the rest, and nobody does: one on parole can only send it anew, and so can all others
+/// when one on parole has left it.
 fn is_left_over(pieces: &Pieces, piece: PieceIndex, helper: &Remote) -> bool {
-    helper.bitfield.has(piece) && pieces.is_unasked(piece)
+    let is_whole = helper.parole || pieces.reserved_for(piece).is_some();
+    is_whole && helper.bitfield.has(piece) && pieces.is_unasked(piece)
 }
 
 fn judge(pieces: &Pieces, helper: &Remote, (eta_s, from, block): (f64, PeerId, Block), own_s: f64) -> Rescue {
@@ -216,6 +243,7 @@ mod tests {
             begin(&mut pieces, PieceIndex(index as u32), mark.is_uppercase());
         }
         let mut remote = Remote::new(Instant::now(), field(theirs));
+        remote.unchoke(None);
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
         next_block(&mut pieces, PeerId(1), &mut remote, 4, &mut rng).map(|block| block.piece.0)
     }

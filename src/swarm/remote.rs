@@ -5,19 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::BLOCKS_PER_PIECE;
+use super::download::OPEN_LIMIT;
 use super::rate::RateMeter;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::piece::{Block, PieceIndex};
 
-/// Requests at a peer whose speed is not known yet (1 MiB).
-const START_DEPTH: usize = 8;
-/// Fewest requests at a peer, so that one is always on its way while the other is answered.
-const MIN_DEPTH: usize = 2;
-/// Most requests at a peer (4 MiB).
-const MAX_DEPTH: usize = 32;
-/// Shortest round trip counted with: below it, it is scheduling and not the wire that takes the time.
-const MIN_ROUND_TRIP: Duration = Duration::from_millis(20);
+/// Turns of one peer that are kept.
+const TURN_LIMIT: usize = OPEN_LIMIT;
 /// Silence allowed to a peer that never sent anything.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 /// Bounds of the silence allowed to one that did.
@@ -30,6 +24,8 @@ const MAX_REST: Duration = Duration::from_mins(1);
 const DOUBT_S: f64 = 0.05;
 /// Bad pieces shared with others after which a peer never leaves parole.
 const MAX_STRIKES: u32 = 3;
+/// Blocks that a peer never measured is taken to send before it comes to ours: a piece.
+const PIECE_GAPS: f64 = 4.0;
 /// Cancelled requests whose answer may still come.
 const CANCELLED_LIMIT: usize = 64;
 
@@ -37,18 +33,23 @@ const CANCELLED_LIMIT: usize = 64;
 pub(super) struct Asked {
     pub(super) block: Block,
     at: Instant,
+    /// It was the first for its piece, which waits for its turn in the peer's queue.
+    begins: bool,
 }
 
 /// Everything known of one peer.
 pub(super) struct Remote {
     pub(super) bitfield: Bitfield,
-    pub(super) choked: bool,
+    /// The peer was told that its turns are of use.
+    pub(super) interested: bool,
     pub(super) snubbed: bool,
     pub(super) parole: bool,
     /// Nothing free was found at this peer when pieces had been put back so often.
     pub(super) exhausted_at: Option<u64>,
     pub(super) resting_until: Option<Instant>,
     pub(super) meter: RateMeter,
+    /// Pieces that may be begun, each with what the peer suggests.
+    turns: VecDeque<Option<PieceIndex>>,
     outstanding: Vec<Asked>,
     cancelled: VecDeque<Block>,
     last_piece: Option<PieceIndex>,
@@ -60,7 +61,8 @@ pub(super) struct Remote {
     /// Seconds between two blocks while the peer has requests to answer: mean and mean deviation (Jacobson).
     gap_s: f64,
     gap_deviation_s: f64,
-    round_trip: Option<Duration>,
+    /// Seconds from the first request for a piece to its first block: mean.
+    wait_s: Option<f64>,
     /// When a block last arrived or, after idleness, when the first was asked for.
     heard: Instant,
 }
@@ -69,12 +71,13 @@ impl Remote {
     pub(super) fn new(now: Instant, bitfield: Bitfield) -> Self {
         Self {
             bitfield,
-            choked: false,
+            interested: false,
             snubbed: false,
             parole: false,
             exhausted_at: None,
             resting_until: None,
             meter: RateMeter::default(),
+            turns: VecDeque::new(),
             outstanding: Vec::new(),
             cancelled: VecDeque::new(),
             last_piece: None,
@@ -84,7 +87,7 @@ impl Remote {
             withdrawn: 0,
             gap_s: 0.0,
             gap_deviation_s: 0.0,
-            round_trip: None,
+            wait_s: None,
             heard: now,
         }
     }
@@ -98,40 +101,50 @@ impl Remote {
         self.last_piece
     }
 
-    /// Whether any request may go to this peer now.
+    /// Whether any request could go to this peer now.
     pub(super) fn is_usable(&self) -> bool {
-        !self.choked && self.resting_until.is_none() && (!self.snubbed || self.outstanding.is_empty())
+        self.resting_until.is_none() && (!self.snubbed || self.outstanding.is_empty())
     }
 
-    /// Whether the pipeline has room for the begin of a piece.
-    pub(super) fn has_room(&self) -> bool {
-        self.is_usable() && self.outstanding.len() < self.depth()
+    /// Whether a piece may be begun with this peer now.
+    pub(super) fn may_begin(&self) -> bool {
+        self.is_usable() && self.has_turn()
     }
 
-    /// Whether the pipeline has room for the rest of the piece asked for last: that one may go over the depth, because an
-    /// uploader sends a piece whole before it turns to another peer.
-    pub(super) fn has_room_to_finish(&self) -> bool {
-        self.is_usable() && self.outstanding.len() < self.depth() + BLOCKS_PER_PIECE - 1
+    pub(super) fn has_turn(&self) -> bool {
+        !self.turns.is_empty()
     }
 
-    /// Requests to keep at this peer: its rate times the round trip, half as much again, and one.
-    fn depth(&self) -> usize {
-        if self.snubbed {
-            return 1;
+    /// The piece that goes best with the next turn, if the peer said so.
+    pub(super) fn suggested(&self) -> Option<PieceIndex> {
+        self.turns.front().copied().flatten()
+    }
+
+    /// The peer gives a turn; more of them than pieces fit into memory are of no use.
+    pub(super) fn unchoke(&mut self, suggested: Option<PieceIndex>) {
+        if self.turns.len() < TURN_LIMIT {
+            self.turns.push_back(suggested);
         }
-        if self.answered < START_DEPTH {
-            return START_DEPTH;
-        }
-        let round_trip = self.round_trip.unwrap_or_default().max(MIN_ROUND_TRIP).as_secs_f64();
-        let gap_s = self.gap_s.max(1e-6);
-        for_count(1.5 * round_trip / gap_s).saturating_add(1).clamp(MIN_DEPTH, MAX_DEPTH)
+    }
+
+    pub(super) fn drop_turns(&mut self) {
+        self.turns.clear();
+    }
+
+    /// Whether it let requests be withdrawn again and again and answered none.
+    pub(super) fn fails_to_answer(&self) -> bool {
+        self.withdrawn >= 2
     }
 
     pub(super) fn ask(&mut self, now: Instant, block: Block) {
         if self.outstanding.is_empty() {
             self.heard = now;
         }
-        self.outstanding.push(Asked { block, at: now });
+        let begins = self.last_piece != Some(block.piece);
+        if begins {
+            self.turns.pop_front();
+        }
+        self.outstanding.push(Asked { block, at: now, begins });
         self.cancelled.retain(|other| *other != block);
         self.last_piece = Some(block.piece);
     }
@@ -176,8 +189,10 @@ impl Remote {
         if let Some(index) = self.outstanding.iter().position(|asked| asked.block == block) {
             let asked = self.outstanding.remove(index);
             self.measure_gap(now.saturating_duration_since(self.heard.max(asked.at)).as_secs_f64());
-            let round_trip = now.saturating_duration_since(asked.at);
-            self.round_trip = Some(self.round_trip.map_or(round_trip, |least| least.min(round_trip)));
+            if asked.begins {
+                let wait_s = now.saturating_duration_since(asked.at).as_secs_f64();
+                self.wait_s = Some(self.wait_s.map_or(wait_s, |mean| mean + (wait_s - mean) / 4.0));
+            }
         }
         self.heard = now;
     }
@@ -198,12 +213,20 @@ impl Remote {
     }
 
     /// Seconds until a request in position `index` is probably answered, with `default_gap_s` for a peer never measured: what the
-    /// peer's rate says, and at least as long again as it has been silent. Doubt doubles each time that all requests had to be taken
-    /// from the peer, so that blocks do not move back and forth between two peers that never answer.
+    /// peer's rate says, and at least as long again as it has been silent. The first block of a piece waits until the peer comes to it.
+    /// Doubt doubles each time that all requests had to be taken from the peer, so that blocks do not move back and forth
+    /// between two peers that never answer.
     pub(super) fn eta_s(&self, now: Instant, index: usize, default_gap_s: f64) -> f64 {
-        let position = f64::from(u32::try_from(index).unwrap_or(u32::MAX)) + 1.0;
+        let before = f64::from(u32::try_from(index).unwrap_or(u32::MAX));
+        let gap_s = self.gap_s().unwrap_or(default_gap_s);
+        let wait_s = self.wait_s.unwrap_or(PIECE_GAPS * default_gap_s);
+        let first_s = match self.outstanding.first() {
+            Some(asked) if asked.begins => (wait_s - self.silent_s(now)).max(gap_s),
+            Some(_) => gap_s,
+            None => wait_s,
+        };
         let doubt_s = if self.withdrawn == 0 { 0.0 } else { DOUBT_S * 2f64.powi(self.withdrawn.min(12)) };
-        (position * self.gap_s().unwrap_or(default_gap_s) + doubt_s).max(self.silent_s(now))
+        (first_s + before * gap_s + doubt_s).max(self.silent_s(now))
     }
 
     /// Seconds for which the peer has owed an answer and sent nothing.
@@ -225,8 +248,12 @@ impl Remote {
         Some(self.heard + patience)
     }
 
-    /// The peer rejected a request, or let a piece wait that it alone was to send: it gets a pause, longer each time in a row.
+    /// The peer rejected a request, or let a piece wait that it alone was to send: it gets a pause, longer each time in a row;
+    /// requests rejected together count once.
     pub(super) fn rest(&mut self, now: Instant) {
+        if self.resting_until.is_some_and(|until| until > now) {
+            return;
+        }
         self.resting_until = Some(now + self.rest);
         self.rest = (self.rest * 2).min(MAX_REST);
     }
@@ -241,9 +268,4 @@ impl Remote {
     pub(super) fn acquit(&mut self) {
         self.parole = self.strikes >= MAX_STRIKES;
     }
-}
-
-/// A small non-negative number rounded up.
-fn for_count(number: f64) -> usize {
-    (0..MAX_DEPTH).find(|count| f64::from(u32::try_from(*count).unwrap_or(u32::MAX)) >= number).unwrap_or(MAX_DEPTH)
 }

@@ -27,6 +27,8 @@ struct Bench {
     to_verify: Vec<PieceIndex>,
     banned: BTreeSet<PeerId>,
     finished: u32,
+    /// Who was told that its turns are of use.
+    wanted: BTreeSet<PeerId>,
 }
 
 impl Bench {
@@ -42,12 +44,14 @@ impl Bench {
             to_verify: Vec::new(),
             banned: BTreeSet::new(),
             finished: 0,
+            wanted: BTreeSet::new(),
         }
     }
 
     fn step(&mut self, event: Event) {
-        if let Event::Choked { peer } | Event::PeerLeft { peer } = &event {
+        if let Event::PeerLeft { peer } = &event {
             self.asked.retain(|(asked, _)| asked != peer);
+            self.wanted.remove(peer);
         }
         let mut out = Vec::new();
         self.download.handle(self.now, event, &mut out);
@@ -79,10 +83,21 @@ impl Bench {
             Action::Ban { peer } => {
                 assert_ne!(peer, HONEST, "an honest peer is not banned");
                 self.banned.insert(peer);
+                self.wanted.remove(&peer);
                 self.asked.retain(|(asked, _)| *asked != peer);
             }
+            Action::Interest { peer, interested: true } => assert!(self.wanted.insert(peer), "said once"),
+            Action::Interest { peer, interested: false } => drop(self.wanted.remove(&peer)),
             Action::Finished => self.finished += 1,
         }
+    }
+
+    /// A peer gives a turn, and takes us for interested from then on.
+    fn unchoke(&mut self, peer: PeerId, suggested: Option<PieceIndex>) {
+        if self.download.peers(self.now).any(|view| view.peer == peer) {
+            self.wanted.insert(peer);
+        }
+        self.step(Event::Unchoked { peer, suggested });
     }
 
     fn receive(&mut self, peer: PeerId, block: Block, truly: bool) {
@@ -112,6 +127,8 @@ impl Bench {
             } else if let Some((peer, block)) = self.asked.iter().find(|(peer, _)| *peer == HONEST).copied() {
                 self.now += Duration::from_millis(3);
                 self.receive(peer, block, true);
+            } else if self.wanted.contains(&HONEST) && !self.download.is_finished() {
+                self.unchoke(HONEST, None);
             } else if self.download.is_finished() {
                 return;
             } else {
@@ -129,8 +146,7 @@ enum Step {
     Join(u64, u64),
     Leave(u64),
     Have(u64, u32),
-    Choke(u64),
-    Unchoke(u64),
+    Unchoke(u64, Option<u32>),
     Answer(usize, bool),
     Reject(usize),
     Verify(usize),
@@ -146,8 +162,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (peer.clone(), any::<u64>()).prop_map(|(peer, bits)| Step::Join(peer, bits)),
         1 => peer.clone().prop_map(Step::Leave),
         2 => (peer.clone(), 0u32..70).prop_map(|(peer, piece)| Step::Have(peer, piece)),
-        1 => peer.clone().prop_map(Step::Choke),
-        1 => peer.clone().prop_map(Step::Unchoke),
+        6 => (peer.clone(), prop::option::of(0u32..70)).prop_map(|(peer, piece)| Step::Unchoke(peer, piece)),
         12 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(which, truly)| Step::Answer(which, truly)),
         1 => any::<usize>().prop_map(Step::Reject),
         4 => any::<usize>().prop_map(Step::Verify),
@@ -170,8 +185,7 @@ fn apply(bench: &mut Bench, step: &Step) {
         }
         Step::Leave(peer) => bench.step(Event::PeerLeft { peer: PeerId(peer) }),
         Step::Have(peer, piece) => bench.step(Event::Have { peer: PeerId(peer), pieces: vec![PieceIndex(piece)] }),
-        Step::Choke(peer) => bench.step(Event::Choked { peer: PeerId(peer) }),
-        Step::Unchoke(peer) => bench.step(Event::Unchoked { peer: PeerId(peer) }),
+        Step::Unchoke(peer, piece) => bench.unchoke(PeerId(peer), piece.map(PieceIndex)),
         Step::Answer(which, truly) => {
             if let Some((peer, block)) = nth(&bench.asked, which) {
                 bench.receive(peer, block, truly || peer == HONEST);
@@ -254,15 +268,23 @@ fn buffers_held_by_silent_peers_make_way_for_one_that_was_snubbed_too() {
         download.check();
         (out, download.deadline())
     };
+    let turn = |peer| Event::Unchoked { peer, suggested: None };
     handle(now, Event::PeerJoined { peer: late, bitfield: field(&[2, 3]) });
+    handle(now, turn(late));
+    let (asked, _) = handle(now, turn(late));
     now += Duration::from_secs(6);
     handle(now, Event::Timer);
-    handle(now, Event::Choked { peer: late });
+    for block in [2, 3].into_iter().flat_map(|piece| blocks(PieceIndex(piece), PIECE_SIZE)) {
+        handle(now, Event::Rejected { peer: late, block });
+    }
+    assert!(!asked.is_empty());
     handle(now, Event::PeerJoined { peer: silent, bitfield: field(&[0, 1]) });
-    handle(now, Event::Unchoked { peer: late });
+    handle(now, turn(silent));
+    handle(now, turn(silent));
     let begin = now;
     loop {
-        let (out, deadline) = handle(now, Event::Timer);
+        handle(now, Event::Timer);
+        let (out, deadline) = handle(now, turn(late));
         if out.iter().any(|action| matches!(action, Action::Request { peer, .. } if *peer == late)) {
             break;
         }
@@ -279,6 +301,7 @@ fn among_promisers(seed: u64, mut disturb: impl FnMut(&mut Bench)) -> Duration {
     let liar = PeerId(9);
     for peer in [HONEST, liar] {
         bench.step(Event::PeerJoined { peer, bitfield: Bitfield::full(1) });
+        bench.unchoke(peer, None);
     }
     let lie = bench.asked.iter().find(|(peer, _)| *peer == liar).map(|(_, block)| *block);
     let first = blocks(PieceIndex(0), PIECE_SIZE).next().unwrap();
@@ -288,6 +311,7 @@ fn among_promisers(seed: u64, mut disturb: impl FnMut(&mut Bench)) -> Duration {
         // Everything was asked of the honest peer: the liar gets a part once that one is found silent.
         bench.now += Duration::from_secs(10);
         bench.step(Event::Timer);
+        bench.unchoke(liar, None);
         assert!(bench.asked.contains(&(liar, first)) || bench.asked.iter().any(|(peer, _)| *peer == liar));
         let block = bench.asked.iter().find(|(peer, _)| *peer == liar).unwrap().1;
         bench.receive(liar, block, false);
@@ -316,12 +340,14 @@ fn among_promisers(seed: u64, mut disturb: impl FnMut(&mut Bench)) -> Duration {
             bench.verify(piece);
         }
         disturb(&mut bench);
+        let wanted: Vec<PeerId> = bench.wanted.iter().copied().collect();
+        wanted.into_iter().for_each(|peer| bench.unchoke(peer, None));
     }
     bench.now - begun
 }
 
 #[test]
-fn a_slow_suspect_keeps_its_piece_while_another_chokes_and_unchokes() {
+fn a_slow_suspect_keeps_its_piece_while_another_rejects_what_it_gave_turns_for() {
     let flapper = PeerId(5);
     for seed in 0..8 {
         let mut is_there = false;
@@ -330,8 +356,11 @@ fn a_slow_suspect_keeps_its_piece_while_another_chokes_and_unchokes() {
                 bench.step(Event::PeerJoined { peer: flapper, bitfield: Bitfield::full(1) });
             }
             if bench.asked.iter().any(|(peer, _)| *peer == flapper) {
-                bench.step(Event::Choked { peer: flapper });
-                bench.step(Event::Unchoked { peer: flapper });
+                let asked = bench.asked.iter().filter(|(peer, _)| *peer == flapper).map(|(_, block)| *block);
+                for block in asked.collect::<Vec<Block>>() {
+                    bench.asked.remove(&(flapper, block));
+                    bench.step(Event::Rejected { peer: flapper, block });
+                }
             }
         });
         assert!(took < Duration::from_secs(30), "{took:?}");

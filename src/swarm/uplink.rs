@@ -18,6 +18,8 @@ const START_BUDGET: usize = 4;
 const TRIAL_BYTES: u64 = 2 * 1024 * 1024;
 const MIN_TRIAL: Duration = Duration::from_millis(20);
 const MAX_TRIAL: Duration = Duration::from_secs(2);
+/// Trials left out at first: a slow uplink is mostly full, and a trial costs the first pieces, which matter most, time.
+const FIRST_REST: u32 = 4;
 /// Trials left out after a failed one, doubled each time in a row up to this many.
 const MAX_PATIENCE: u32 = 32;
 
@@ -44,7 +46,7 @@ impl Uplink {
             short: false,
             before: None,
             upward: true,
-            rest: 0,
+            rest: FIRST_REST,
             patience: 1,
         }
     }

@@ -3,10 +3,11 @@
 //! Serial service decides how fast a swarm is (Mundinger, Weber, Weiss): an uplink that finishes a piece for one peer before it
 //! begins the next one's gets pieces into circulation earlier than one that feeds four peers at once. So a piece begun for a peer
 //! goes on before anything else, and another is begun only while the blocks on their way to sockets are fewer than the uplink needs to
-//! be full (`uplink` finds out how many those are).
+//! be full (`uplink` finds out how many those are); for another peer, only when nearly all of them are gone. Who may ask for a piece
+//! next is told by turns (`turns`); what is asked without one comes after the rest.
 //!
-//! Order of calls: [`Uploader::request`], [`Uploader::cancel`], [`Uploader::leave`] and [`Uploader::withdraw`] as messages and events
-//! come; then [`Uploader::next`] until it says `None`. Each block it names is *on its way*: read it, write it to the peer's socket, and call
+//! Order of calls: [`Uploader::interest`], [`Uploader::request`], [`Uploader::cancel`], [`Uploader::leave`] and [`Uploader::withdraw`] as
+//! messages and events come; then [`Uploader::next`] and [`Uploader::next_turn`] until they say `None`. Each block it names is *on its way*: read it, write it to the peer's socket, and call
 //! [`Uploader::sent`] when the socket has taken all of it (or the block could not be sent), which is the time to call `next` again. Call
 //! it too when [`Uploader::deadline`] has come. A rate limit goes in front of `next`: do not call it before the tokens for a block are there.
 //! A peer whose socket takes nothing for [`STALL`] does not count any more, so that it holds up nobody else.
@@ -15,9 +16,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rand_chacha::ChaCha12Rng;
 use tokio::time::Instant;
 
+pub use super::turns::{Swarms, Turn};
+
 use super::PeerId;
+use super::turns::Turns;
 use super::uplink::Uplink;
 use crate::protocol::ids::FileId;
 use crate::protocol::piece::{Block, PIECE_SIZE, PieceIndex};
@@ -27,6 +32,9 @@ pub const QUEUE_LIMIT: usize = 256;
 
 /// Blocks on their way to one peer at most.
 const PEER_WINDOW: usize = 4;
+
+/// Blocks short of a full uplink from which a piece for another peer may begin.
+const OTHERS_MARGIN: usize = 3;
 
 /// How long a socket may take nothing before its peer counts as stalled.
 pub const STALL: Duration = Duration::from_secs(1);
@@ -51,12 +59,15 @@ pub struct Uploader {
     /// Pieces begun so far.
     turn: u64,
     uplink: Uplink,
+    turns: Turns,
 }
 
 /// A peer that has asked for something.
 struct Asker {
     waiting: BTreeMap<(FileId, PieceIndex), BTreeSet<Block>>,
     waiting_count: usize,
+    /// The pieces among those that it had a turn for.
+    by_turn: BTreeSet<(FileId, PieceIndex)>,
     on_its_way: usize,
     /// The piece begun for it last, and the bytes of that piece that may still follow.
     current: Option<((FileId, PieceIndex), u32)>,
@@ -67,9 +78,23 @@ struct Asker {
 }
 
 impl Uploader {
-    /// Nobody has asked for anything. A peer may have `queue_limit` requests waiting.
-    pub fn new(queue_limit: usize) -> Self {
-        Self { queue_limit, askers: BTreeMap::new(), begun: BTreeMap::new(), turn: 0, uplink: Uplink::new() }
+    /// Nobody has asked for anything. A peer may have `queue_limit` requests waiting; `rng` decides between equals.
+    pub fn new(queue_limit: usize, rng: ChaCha12Rng) -> Self {
+        let (askers, begun) = (BTreeMap::new(), BTreeMap::new());
+        Self { queue_limit, askers, begun, turn: 0, uplink: Uplink::new(), turns: Turns::new(rng) }
+    }
+
+    /// A peer says whether a turn would be of use to it; or was told of pieces that it may lack, which says the same.
+    pub fn interest(&mut self, peer: PeerId, file: FileId, is_interested: bool) {
+        self.turns.interest(peer, file, is_interested);
+    }
+
+    /// The next turn to tell somebody of.
+    pub fn next_turn(&mut self, now: Instant, swarms: &impl Swarms) -> Option<Turn> {
+        let taken = self.waiting_by_turn(now);
+        let askers = &self.askers;
+        let waiting = |peer| askers.get(&peer).map_or(0, |asker| asker.waiting_count);
+        self.turns.next(now, taken, self.on_its_way(now), waiting, swarms)
     }
 
     /// A peer asks for a block; the caller has checked that it may have it and that we do. False: the queue is full, reject it. A
@@ -77,15 +102,20 @@ impl Uploader {
     #[must_use]
     pub fn request(&mut self, now: Instant, peer: PeerId, file: FileId, block: Block) -> bool {
         let turn = self.turn;
+        let queued = self.waiting_by_turn(now) + self.on_its_way(now);
         let asker = self.askers.entry(peer).or_insert_with(|| Asker::new(now, turn));
         if asker.waiting_count >= self.queue_limit {
             return false;
+        }
+        let key = (file, block.piece);
+        if !asker.waiting.contains_key(&key) && self.turns.answered(peer, file, block.piece, queued) {
+            asker.by_turn.insert(key);
         }
         if asker.waiting_count == 0 {
             // Having asked for nothing until now is no claim to be served before those who waited.
             asker.served_turn = asker.served_turn.max(turn.saturating_sub(1));
         }
-        asker.waiting_count += usize::from(asker.waiting.entry((file, block.piece)).or_default().insert(block));
+        asker.waiting_count += usize::from(asker.waiting.entry(key).or_default().insert(block));
         true
     }
 
@@ -97,16 +127,19 @@ impl Uploader {
     /// The link is gone. Blocks on their way to it need no [`Uploader::sent`].
     pub fn leave(&mut self, peer: PeerId) {
         self.askers.remove(&peer);
+        self.turns.leave(peer);
     }
 
     /// The peer may not have the file any more: forgets what it waits for and returns that, to be rejected.
     pub fn refuse(&mut self, peer: PeerId, file: FileId) -> Vec<Block> {
+        self.turns.refuse(peer, file);
         self.askers.get_mut(&peer).map_or_else(Vec::new, |asker| asker.remove_file(file))
     }
 
     /// The file is not served any more: forgets all requests for it and returns them, to be rejected.
     pub fn withdraw(&mut self, file: FileId) -> Vec<(PeerId, Block)> {
         self.begun.remove(&file);
+        self.turns.withdraw(file);
         let askers = self.askers.iter_mut();
         askers.flat_map(|(peer, asker)| asker.remove_file(file).into_iter().map(|block| (*peer, block))).collect()
     }
@@ -127,10 +160,9 @@ impl Uploader {
 
     /// The next block to send, if one is waiting and there is room for it on the way.
     ///
-    /// `copies` says how many connected peers have a piece (as [`super::download::Download::copies`] does, or always 0). First come pieces
-    /// begun, whoever was begun first. Then whoever has been passed over for twice as many turns as there are peers waiting,
-    /// then the piece sent least often, the rarest, and the peer that has waited for most turns.
-    pub fn next(&mut self, now: Instant, copies: impl Fn(FileId, PieceIndex) -> u32) -> Option<Upload> {
+    /// First come pieces begun, whoever was begun first. Then whoever has been passed over for twice as many turns as there are peers
+    /// waiting, then what was asked with a turn, the piece sent least often, the rarest, and the peer that has waited for most turns.
+    pub fn next(&mut self, now: Instant, swarms: &impl Swarms) -> Option<Upload> {
         if self.on_its_way(now) >= self.uplink.budget() {
             self.note_shortage(now);
             return None;
@@ -138,19 +170,26 @@ impl Uploader {
         if let Some(peer) = self.peer_to_continue() {
             return self.pop(now, peer);
         }
-        let Some((peer, key)) = self.piece_to_begin(copies) else {
+        let Some((peer, key)) = self.piece_to_begin(|file, piece| swarms.copies(file, piece)) else {
             self.uplink.idle();
             return None;
         };
+        if self.is_busy_with_others(now, peer) {
+            self.note_shortage(now);
+            return None;
+        }
         self.begin(peer, key);
         self.pop(now, peer)
     }
 
-    /// When to call [`Uploader::next`] again though nothing happens: when a peer that holds up others counts as stalled.
+    /// When to call [`Uploader::next`] and [`Uploader::next_turn`] again though nothing happens: when a peer that holds up others counts
+    /// as stalled, or has not used its turn.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        if self.waiting() == 0 {
-            return None;
-        }
+        let stalled = if self.waiting() == 0 { None } else { self.stalled_at(now) };
+        stalled.into_iter().chain(self.turns.deadline()).min()
+    }
+
+    fn stalled_at(&self, now: Instant) -> Option<Instant> {
         self.askers
             .values()
             .filter(|asker| asker.on_its_way > 0 && !asker.is_stalled(now))
@@ -158,8 +197,24 @@ impl Uploader {
             .min()
     }
 
+    /// Blocks that wait and keep the uplink from others. What was asked without a turn does not, or it could keep everybody from
+    /// theirs; nor what waits for a peer that takes nothing now.
+    fn waiting_by_turn(&self, now: Instant) -> usize {
+        let taking = self.askers.values().filter(|asker| asker.has_room() && !asker.is_stalled(now));
+        let pieces = taking.flat_map(|asker| asker.by_turn.iter().filter_map(|key| asker.waiting.get(key)));
+        pieces.map(BTreeSet::len).sum()
+    }
+
     fn on_its_way(&self, now: Instant) -> usize {
         self.askers.values().filter(|asker| !asker.is_stalled(now)).map(|asker| asker.on_its_way).sum()
+    }
+
+    /// Whether more blocks are on their way to peers other than `peer` than it takes to keep the uplink busy: the piece begun for
+    /// those arrives later if it has to share the uplink with the next.
+    fn is_busy_with_others(&self, now: Instant, peer: PeerId) -> bool {
+        let own = self.askers.get(&peer).filter(|asker| !asker.is_stalled(now)).map_or(0, |asker| asker.on_its_way);
+        let all = self.on_its_way(now);
+        all > own && all >= self.uplink.budget().saturating_sub(OTHERS_MARGIN).max(1)
     }
 
     fn note_shortage(&mut self, now: Instant) {
@@ -180,7 +235,7 @@ impl Uploader {
         let rank = |(peer, asker, key): &(&PeerId, &Asker, &(FileId, PieceIndex))| {
             let overdue = self.turn.saturating_sub(asker.served_turn) > patience;
             let waited = Reverse(self.turn - asker.served_turn);
-            let order = (self.times_begun(**key), copies(key.0, key.1));
+            let order = (!asker.by_turn.contains(*key), self.times_begun(**key), copies(key.0, key.1));
             (Reverse(overdue.then_some(self.turn - asker.served_turn)), order, waited, **peer, **key)
         };
         choices.min_by_key(rank).map(|(peer, _, key)| (*peer, *key))
@@ -216,7 +271,8 @@ impl Uploader {
 
 impl Asker {
     fn new(now: Instant, turn: u64) -> Self {
-        Self { waiting: BTreeMap::new(), waiting_count: 0, on_its_way: 0, current: None, served_turn: turn, moved: now }
+        let (waiting, by_turn) = (BTreeMap::new(), BTreeSet::new());
+        Self { waiting, waiting_count: 0, by_turn, on_its_way: 0, current: None, served_turn: turn, moved: now }
     }
 
     fn has_room(&self) -> bool {
@@ -240,12 +296,14 @@ impl Asker {
         let removed = blocks.remove(&block);
         if blocks.is_empty() {
             self.waiting.remove(&key);
+            self.by_turn.remove(&key);
         }
         self.waiting_count -= usize::from(removed);
         removed
     }
 
     fn remove_file(&mut self, file: FileId) -> Vec<Block> {
+        self.by_turn.retain(|(other, _)| *other != file);
         let taken = self.waiting.extract_if(.., |(other, _), _| *other == file);
         let blocks: Vec<Block> = taken.flat_map(|(_, blocks)| blocks).collect();
         self.waiting_count -= blocks.len();
@@ -256,11 +314,38 @@ impl Asker {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand_chacha::rand_core::SeedableRng as _;
 
     use super::*;
     use crate::protocol::piece::blocks;
 
     const FILE: FileId = FileId([1; 32]);
+    const NONE: Copies = Copies(&[]);
+
+    /// Copies of each piece among the leechers; whoever says that it lacks something does.
+    struct Copies<'a>(&'a [u32]);
+
+    impl Swarms for Copies<'_> {
+        fn copies(&self, _file: FileId, piece: PieceIndex) -> u32 {
+            self.0.get(piece.0 as usize).copied().unwrap_or(0)
+        }
+
+        fn lacks(&self, _peer: PeerId, _file: FileId) -> bool {
+            true
+        }
+
+        fn shuns(&self, _peer: PeerId, _file: FileId) -> bool {
+            false
+        }
+
+        fn seeds(&self, _file: FileId) -> Option<u32> {
+            None
+        }
+    }
+
+    fn uploader(queue_limit: usize) -> Uploader {
+        Uploader::new(queue_limit, ChaCha12Rng::seed_from_u64(1))
+    }
 
     fn ask(uploader: &mut Uploader, now: Instant, peer: u64, piece: u32) {
         for block in blocks(PieceIndex(piece), PIECE_SIZE) {
@@ -271,7 +356,7 @@ mod tests {
     /// The pieces that are sent, in order, when each block is taken at once.
     fn order(uploader: &mut Uploader, now: Instant, copies: &[u32]) -> Vec<(u64, u32)> {
         let mut order = Vec::new();
-        while let Some(upload) = uploader.next(now, |_, piece| copies.get(piece.0 as usize).copied().unwrap_or(0)) {
+        while let Some(upload) = uploader.next(now, &Copies(copies)) {
             uploader.sent(now, upload.peer, upload.block.length);
             order.push((upload.peer.0, upload.block.piece.0));
         }
@@ -282,7 +367,7 @@ mod tests {
     #[test]
     fn a_piece_is_finished_for_one_peer_before_the_next_begins() {
         let now = Instant::now();
-        let mut uploader = Uploader::new(QUEUE_LIMIT);
+        let mut uploader = uploader(QUEUE_LIMIT);
         ask(&mut uploader, now, 1, 0);
         ask(&mut uploader, now, 2, 1);
         ask(&mut uploader, now, 1, 2);
@@ -293,7 +378,7 @@ mod tests {
     #[test]
     fn the_unsent_come_first_and_then_the_rarest() {
         let now = Instant::now();
-        let mut uploader = Uploader::new(QUEUE_LIMIT);
+        let mut uploader = uploader(QUEUE_LIMIT);
         ask(&mut uploader, now, 1, 0);
         assert_eq!(order(&mut uploader, now, &[]), [(1, 0)]);
         ask(&mut uploader, now, 2, 0);
@@ -305,7 +390,7 @@ mod tests {
     /// Sends the four blocks of a piece and returns whom the last went to.
     fn next_piece(uploader: &mut Uploader, now: Instant) -> Option<u64> {
         let mut send = || {
-            let upload = uploader.next(now, |_, _| 0)?;
+            let upload = uploader.next(now, &NONE)?;
             uploader.sent(now, upload.peer, upload.block.length);
             Some(upload.peer.0)
         };
@@ -313,9 +398,20 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_without_a_turn_keeps_nobody_from_theirs() {
+        let now = Instant::now();
+        let mut uploader = uploader(QUEUE_LIMIT);
+        (0..8).for_each(|piece| ask(&mut uploader, now, 1, piece));
+        uploader.interest(PeerId(2), FILE, true);
+        assert_eq!(uploader.next_turn(now, &NONE).map(|turn| turn.peer), Some(PeerId(2)));
+        ask(&mut uploader, now, 2, 9);
+        assert_eq!(next_piece(&mut uploader, now), Some(2));
+    }
+
+    #[test]
     fn nobody_starves() {
         let now = Instant::now();
-        let mut uploader = Uploader::new(QUEUE_LIMIT);
+        let mut uploader = uploader(QUEUE_LIMIT);
         ask(&mut uploader, now, 9, 0);
         assert_eq!(order(&mut uploader, now, &[]), [(9, 0)]);
         ask(&mut uploader, now, 2, 0);
@@ -333,7 +429,7 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_and_a_repeat_changes_nothing() {
         let now = Instant::now();
-        let mut uploader = Uploader::new(2);
+        let mut uploader = uploader(2);
         let all: Vec<Block> = blocks(PieceIndex(0), PIECE_SIZE).collect();
         assert!(uploader.request(now, PeerId(1), FILE, all[0]));
         assert!(uploader.request(now, PeerId(1), FILE, all[0]));
@@ -342,18 +438,18 @@ mod tests {
         assert!(uploader.cancel(PeerId(1), FILE, all[0]));
         assert!(!uploader.cancel(PeerId(1), FILE, all[0]));
         assert_eq!(uploader.withdraw(FILE), [(PeerId(1), all[1])]);
-        assert_eq!((uploader.waiting(), uploader.next(now, |_, _| 0)), (0, None));
+        assert_eq!((uploader.waiting(), uploader.next(now, &NONE)), (0, None));
     }
 
     #[test]
     fn a_stalled_peer_holds_up_nobody() {
         let now = Instant::now();
-        let mut uploader = Uploader::new(QUEUE_LIMIT);
+        let mut uploader = uploader(QUEUE_LIMIT);
         ask(&mut uploader, now, 1, 0);
         ask(&mut uploader, now, 2, 1);
-        while uploader.next(now, |_, _| 0).is_some() {}
+        while uploader.next(now, &NONE).is_some() {}
         let later = uploader.deadline(now).unwrap();
-        assert_eq!(uploader.next(later, |_, _| 0).map(|upload| upload.peer), Some(PeerId(2)));
+        assert_eq!(uploader.next(later, &NONE).map(|upload| upload.peer), Some(PeerId(2)));
     }
 
     proptest! {
@@ -362,7 +458,7 @@ mod tests {
             asks in prop::collection::vec((0u64..4, 0u32..5, 0usize..4, 0u32..6), 1..80),
         ) {
             let now = Instant::now();
-            let mut uploader = Uploader::new(8);
+            let mut uploader = uploader(8);
             let (mut waiting, mut on_its_way) = (BTreeSet::new(), Vec::new());
             for (peer, piece, which, act) in asks {
                 let peer = PeerId(peer);
@@ -377,7 +473,7 @@ mod tests {
                     2 => while let Some(peer) = on_its_way.pop() {
                         uploader.sent(now, peer, 1);
                     },
-                    3 => while let Some(upload) = uploader.next(now, |_, piece| piece.0) {
+                    3 => while let Some(upload) = uploader.next(now, &Copies(&[0, 1, 2, 3, 4, 5, 6, 7])) {
                         prop_assert!(waiting.remove(&(upload.peer, upload.block)));
                         on_its_way.push(upload.peer);
                     },
@@ -389,7 +485,7 @@ mod tests {
             }
             for _ in 0..200 {
                 on_its_way.drain(..).for_each(|peer| uploader.sent(now, peer, 1));
-                while let Some(upload) = uploader.next(now, |_, _| 0) {
+                while let Some(upload) = uploader.next(now, &NONE) {
                     prop_assert!(waiting.remove(&(upload.peer, upload.block)));
                     on_its_way.push(upload.peer);
                 }

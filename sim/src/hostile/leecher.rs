@@ -232,8 +232,9 @@ impl Leecher {
         let round = [
             PeerMessage::Ping,
             PeerMessage::Have { file, pieces: all },
-            PeerMessage::Choke { file },
-            PeerMessage::Unchoke { file },
+            PeerMessage::Unchoke { file, suggested: Some(PieceIndex(0)) },
+            PeerMessage::NotInterested { file },
+            PeerMessage::Interested { file },
             PeerMessage::Reject { file, blocks: vec![block; 10] },
             PeerMessage::Cancel { file, blocks: vec![block; 10] },
             PeerMessage::Renew { group: self.pass.group, ticket: self.pass.ticket.clone() },
@@ -260,7 +261,8 @@ impl Leecher {
                 PeerMessage::Cancel { file, blocks: blocks.clone() },
                 PeerMessage::Reject { file, blocks: blocks.clone() },
                 PeerMessage::Have { file, pieces: vec![far; 10] },
-                PeerMessage::Unchoke { file },
+                PeerMessage::Unchoke { file, suggested: Some(far) },
+                PeerMessage::Interested { file },
                 PeerMessage::Leave { file, reason: None },
                 PeerMessage::Pieces { file, pieces: Bitfield::full(3) },
             ] {

@@ -41,8 +41,8 @@ pub(crate) enum Vice {
     Trickles,
     /// Takes no request.
     Rejects,
-    /// Chokes and unchokes over and over.
-    Flaps,
+    /// Gives turns by the hundred, for pieces that do not exist too, and keeps none of what it promises.
+    Promises,
     /// Never says which pieces it has.
     Mute,
     /// A bitfield of another length.
@@ -92,7 +92,7 @@ impl Vice {
             Vice::Stalls(1_500_000),
             Vice::Trickles,
             Vice::Rejects,
-            Vice::Flaps,
+            Vice::Promises,
             Vice::Mute,
             Vice::Misfit,
             Vice::Oversized,
@@ -122,7 +122,7 @@ impl Vice {
             Self::Stalls(_) => "hostile: stalls after some bytes",
             Self::Trickles => "hostile: sends a byte a second",
             Self::Rejects => "hostile: rejects every request",
-            Self::Flaps => "hostile: chokes and unchokes",
+            Self::Promises => "hostile: gives turns and sends nothing",
             Self::Mute => "hostile: joins and tells nothing",
             Self::Misfit => "hostile: bitfield of another length",
             Self::Oversized => "hostile: oversized frame",
@@ -248,7 +248,11 @@ impl Server {
         while let Some(frame) = reader.frame().await {
             match frame.message() {
                 Some(PeerMessage::Join { file, .. }) if file == self.bait.file => self.join(&mut writer).await?,
+                Some(PeerMessage::Interested { file }) if file == self.bait.file => {
+                    writer.say(&PeerMessage::Unchoke { file, suggested: None }).await?;
+                }
                 Some(PeerMessage::Request { file, blocks }) if file == self.bait.file => {
+                    writer.say(&PeerMessage::Unchoke { file, suggested: None }).await?;
                     for block in blocks {
                         self.count(|counts| counts.asked += 1);
                         if self.answer(&mut writer, block).await? {
@@ -304,7 +308,7 @@ impl Server {
                 reached(self.vice.name());
                 let small: Vec<u8> = [
                     PeerMessage::Ping,
-                    PeerMessage::Unchoke { file },
+                    PeerMessage::Unchoke { file, suggested: None },
                     PeerMessage::Cancel { file, blocks: Vec::new() },
                 ]
                 .iter()
@@ -353,10 +357,11 @@ impl Server {
                 reached(self.vice.name());
                 writer.say(&PeerMessage::Reject { file, blocks: vec![block] }).await?;
             }
-            Vice::Flaps => {
+            Vice::Promises => {
                 reached(self.vice.name());
-                writer.say(&PeerMessage::Choke { file }).await?;
-                writer.say(&PeerMessage::Unchoke { file }).await?;
+                for index in (0..100).map(|turn| turn * 7 % (2 * self.bait.piece_count())) {
+                    writer.say(&PeerMessage::Unchoke { file, suggested: Some(PieceIndex(index)) }).await?;
+                }
             }
             Vice::Truncates => {
                 reached(self.vice.name());

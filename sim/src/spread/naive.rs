@@ -71,7 +71,7 @@ impl Naive {
             }
             Event::Rejected { block, .. } => drop(self.asked.remove(&block.piece)),
             Event::Corrupt { piece } | Event::Lost { piece } => drop(self.asked.remove(&piece)),
-            Event::Choked { .. } | Event::Unchoked { .. } | Event::Timer | Event::Paused | Event::Resumed => {}
+            Event::Unchoked { .. } | Event::Timer | Event::Paused | Event::Resumed => {}
         }
         self.ask(out);
     }

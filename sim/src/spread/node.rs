@@ -14,10 +14,13 @@ use p2p::{
     swarm::{
         PeerId,
         download::{Action, Download, Event},
-        upload::{QUEUE_LIMIT, Uploader},
+        upload::{QUEUE_LIMIT, Swarms, Turn, Uploader},
     },
 };
-use rand_chacha::ChaCha12Rng;
+use rand_chacha::{
+    ChaCha12Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
 use tokio::time::Instant;
 
 use super::{Conduct, Peer, Policy, naive::Naive};
@@ -44,6 +47,7 @@ pub(super) struct Node {
     /// Pieces to be announced, and when.
     pub(super) haves: Vec<PieceIndex>,
     pub(super) haves_due: Option<Instant>,
+    pub(super) announced: Option<Instant>,
     /// Pieces in memory of which something is not as it should be.
     spoiled: BTreeSet<PieceIndex>,
     uplink: Uplink,
@@ -68,6 +72,7 @@ impl Node {
             sent: 0,
             haves: Vec::new(),
             haves_due: None,
+            announced: None,
             spoiled: BTreeSet::new(),
             uplink,
         }
@@ -130,6 +135,21 @@ impl Node {
         }
     }
 
+    /// A peer says whether a turn would be of use, or was told of pieces.
+    pub(super) fn interest(&mut self, peer: PeerId, is_interested: bool) {
+        if let Brain::Ours { uploader, .. } = &mut self.brain {
+            uploader.interest(peer, FILE, is_interested);
+        }
+    }
+
+    /// The next turn to tell somebody of.
+    pub(super) fn next_turn(&mut self, now: Instant) -> Option<Turn> {
+        match &mut self.brain {
+            Brain::Ours { download, uploader } => uploader.next_turn(now, &View(download)),
+            Brain::Naive(_) => None,
+        }
+    }
+
     pub(super) fn cancel(&mut self, peer: PeerId, block: Block) {
         if let Brain::Ours { uploader, .. } = &mut self.brain {
             uploader.cancel(peer, FILE, block);
@@ -170,9 +190,7 @@ impl Node {
         loop {
             let next = match &mut self.brain {
                 Brain::Ours { download, uploader } => {
-                    // Who has all keeps no count, as in the client.
-                    let copies = |_, piece| if download.is_finished() { 0 } else { download.copies(piece) };
-                    uploader.next(now, copies).map(|upload| (upload.peer, upload.block))
+                    uploader.next(now, &View(download)).map(|upload| (upload.peer, upload.block))
                 }
                 Brain::Naive(naive) => naive.next(),
             };
@@ -200,14 +218,35 @@ impl Node {
 }
 
 impl Brain {
-    fn new(policy: Policy, size: u64, have: Bitfield, rng: ChaCha12Rng) -> Self {
+    fn new(policy: Policy, size: u64, have: Bitfield, mut rng: ChaCha12Rng) -> Self {
         match policy {
             Policy::Ours => Self::Ours {
+                uploader: Box::new(Uploader::new(QUEUE_LIMIT, ChaCha12Rng::seed_from_u64(rng.next_u64()))),
                 download: Box::new(Download::new(size, have, rng)),
-                uploader: Box::new(Uploader::new(QUEUE_LIMIT)),
             },
             Policy::Naive => Self::Naive(Box::new(Naive::new(size, have, rng))),
         }
+    }
+}
+
+/// What a download knows of its swarm.
+struct View<'a>(&'a Download);
+
+impl Swarms for View<'_> {
+    fn copies(&self, _file: FileId, piece: PieceIndex) -> u32 {
+        self.0.leechers_with(piece)
+    }
+
+    fn lacks(&self, peer: PeerId, _file: FileId) -> bool {
+        self.0.serves(peer)
+    }
+
+    fn shuns(&self, peer: PeerId, _file: FileId) -> bool {
+        self.0.shuns(peer)
+    }
+
+    fn seeds(&self, _file: FileId) -> Option<u32> {
+        self.0.is_finished().then(|| self.0.have().len())
     }
 }
 

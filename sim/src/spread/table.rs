@@ -57,7 +57,7 @@ pub(crate) fn print(arguments: &Arguments, out: &mut impl Write) -> io::Result<b
     for (leechers, pieces) in sizes {
         let case = Case { leechers, pieces, twist: Twist::None, policy: Policy::Ours };
         let ours = Worst::of(&case, arguments.seeds);
-        let naive = Worst::of(&Case { policy: Policy::Naive, ..case }, arguments.seeds);
+        let naive = Worst::of(&Case { policy: Policy::Naive, ..case }, 1);
         held &= ours.holds(&case);
         let (ratio, target, copies) = (text(ours.ratio), wanted(&case), ours.copies);
         let control = ours.control * 100.0;

@@ -41,6 +41,8 @@ enum Message {
     Have(Rc<[PieceIndex]>),
     Request(Vec<Block>),
     Cancel(Block),
+    Unchoke(Option<PieceIndex>),
+    Interest(bool),
     Reject(Vec<Block>),
     Block { block: Block, is_right: bool },
 }
@@ -222,7 +224,10 @@ impl World {
         let (peer, now) = (self.id(from), self.now);
         let node = &mut self.nodes[to];
         let actions = match message {
-            Message::Pieces(bitfield) => node.handle(now, Event::PeerJoined { peer, bitfield }),
+            Message::Pieces(bitfield) => {
+                node.interest(peer, true);
+                node.handle(now, Event::PeerJoined { peer, bitfield })
+            }
             Message::Have(pieces) => node.handle(now, Event::Have { peer, pieces: pieces.to_vec() }),
             Message::Request(blocks) => {
                 let refused: Vec<Block> = blocks.into_iter().filter(|block| !node.request(now, peer, *block)).collect();
@@ -232,6 +237,8 @@ impl World {
                 return;
             }
             Message::Cancel(block) => return node.cancel(peer, block),
+            Message::Unchoke(suggested) => node.handle(now, Event::Unchoked { peer, suggested }),
+            Message::Interest(is_interested) => return node.interest(peer, is_interested),
             Message::Reject(blocks) => {
                 blocks.into_iter().flat_map(|block| node.handle(now, Event::Rejected { peer, block })).collect()
             }
@@ -253,6 +260,9 @@ impl World {
                     } else {
                         self.send(index, Self::node_of(peer), Message::Cancel(block));
                     }
+                }
+                Action::Interest { peer, interested } => {
+                    self.send(index, Self::node_of(peer), Message::Interest(interested));
                 }
                 Action::Verify { piece } => self.verify(index, piece),
                 Action::Finished => self.finished(index),
@@ -276,7 +286,7 @@ impl World {
         let verdict = node.verdict(piece);
         if matches!(verdict, Event::Verified { .. }) {
             node.haves.push(piece);
-            let due = node.haves_due.get_or_insert(self.now + HAVE_DELAY);
+            let due = node.haves_due.get_or_insert(node.announced.map_or(self.now, |at| at + HAVE_DELAY));
             if node.haves.len() >= HAVE_BATCH {
                 *due = self.now;
             }
@@ -301,6 +311,9 @@ impl World {
             self.send(index, Self::node_of(peer), Message::Block { block, is_right });
         }
         self.nodes[index].pump(self.now);
+        while let Some(turn) = self.nodes[index].next_turn(self.now) {
+            self.send(index, Self::node_of(turn.peer), Message::Unchoke(turn.suggested));
+        }
         if index == 0 && self.may_seeder_leave() {
             return self.leave(0);
         }
@@ -317,12 +330,15 @@ impl World {
         if node.haves_due.is_none_or(|due| due > self.now) {
             return;
         }
-        node.haves_due = None;
+        (node.haves_due, node.announced) = (None, Some(self.now));
         let pieces: Rc<[PieceIndex]> = std::mem::take(&mut node.haves).into();
-        // Who has all is not told, as in the client.
-        for other in self.present_links(index).into_iter().filter(|other| *other != 0) {
-            if self.nodes[other].done_at.is_none() {
-                self.send(index, other, Message::Have(Rc::clone(&pieces)));
+        for other in self.present_links(index) {
+            self.send(index, other, Message::Have(Rc::clone(&pieces)));
+            let peer = self.id(other);
+            self.nodes[index].interest(peer, true);
+            if self.nodes[index].peer.conduct == Conduct::Stalls {
+                // It promises to all what it will not keep.
+                self.send(index, other, Message::Unchoke(None));
             }
         }
     }
@@ -344,6 +360,9 @@ fn overhead(message: &Message) -> u64 {
         Message::Have(pieces) => PeerMessage::Have { file: FILE, pieces: pieces.to_vec() },
         Message::Request(blocks) => PeerMessage::Request { file: FILE, blocks: blocks.clone() },
         Message::Cancel(block) => PeerMessage::Cancel { file: FILE, blocks: vec![*block] },
+        Message::Unchoke(suggested) => PeerMessage::Unchoke { file: FILE, suggested: *suggested },
+        Message::Interest(true) => PeerMessage::Interested { file: FILE },
+        Message::Interest(false) => PeerMessage::NotInterested { file: FILE },
         Message::Reject(blocks) => PeerMessage::Reject { file: FILE, blocks: blocks.clone() },
         Message::Block { block, .. } => {
             put_block_header(&FILE, *block, &mut wire);

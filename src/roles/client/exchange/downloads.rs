@@ -130,6 +130,7 @@ impl Hub {
         match action {
             Action::Request { peer, block } => self.requests.request(peer, file, block),
             Action::Cancel { peer, block } => self.requests.cancel(peer, file, block),
+            Action::Interest { peer, interested } => self.requests.interest(peer, file, interested),
             Action::Verify { piece } => self.verify(file, piece),
             Action::Discard { piece } => {
                 if let Some(active) = self.active(file) {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng as _};
 use tokio::{
     sync::{broadcast, mpsc},
     time::{Instant, sleep_until},
@@ -110,6 +111,7 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(seams: Arc<Seams>, upload_limit: TokenBucket, download_limit: TokenBucket) -> Self {
         let now = Instant::now();
+        let rng = ChaCha12Rng::from_rng(&mut seams.env.rng("upload", 0));
         Self {
             seams,
             now,
@@ -117,7 +119,7 @@ impl Hub {
             peers: Peers::default(),
             shares: BTreeMap::new(),
             transfers: BTreeMap::new(),
-            server: Server::new(upload_limit),
+            server: Server::new(upload_limit, rng),
             requests: Requests::new(download_limit),
             waiters: Vec::new(),
             ledger: Ledger::default(),

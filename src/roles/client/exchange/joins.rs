@@ -148,6 +148,7 @@ impl Hub {
         let Some(joined) = joined.filter(|joined| joined.theirs == Theirs::Verified) else { return };
         joined.theirs = Theirs::Told;
         self.send(id, PeerMessage::Pieces { file, pieces });
+        self.server.uploader.interest(id, file, true);
     }
 
     /// Takes part in a file with a peer; sent as soon as our ticket is there.
@@ -173,10 +174,14 @@ impl Hub {
         let Some(joined) = joined else { return };
         joined.asked = true;
         let pieces = pieces.filter(|_| joined.theirs == Theirs::Verified);
-        if joined.theirs == Theirs::Verified {
+        let is_told = pieces.is_some();
+        if is_told {
             joined.theirs = Theirs::Told;
         }
         self.send(id, PeerMessage::Join { group, file, ticket, pieces });
+        if is_told {
+            self.server.uploader.interest(id, file, true);
+        }
     }
 
     fn fetch_ticket(&mut self, group: GroupId) {
@@ -268,6 +273,9 @@ impl Hub {
         for piece in &pieces {
             theirs.insert(*piece);
         }
+        if theirs.is_full() {
+            self.server.uploader.interest(id, file, false);
+        }
         self.feed(file, download::Event::Have { peer: id, pieces });
     }
 
@@ -299,6 +307,14 @@ impl Hub {
         match self.check_ticket(&signed, group, device) {
             Ok(ticket) => self.note_ticket(id, group, signed, ticket),
             Err(failure) => self.exclude(id, group, &failure),
+        }
+    }
+
+    /// They say whether a turn would be of use.
+    pub(super) fn they_want(&mut self, id: PeerId, file: FileId, is_interested: bool) {
+        let joined = self.peers.links.get(&id).and_then(|peer| peer.files.get(&file));
+        if joined.is_some_and(Joined::is_served) {
+            self.server.uploader.interest(id, file, is_interested);
         }
     }
 

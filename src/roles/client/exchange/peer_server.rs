@@ -6,16 +6,20 @@
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use rand_chacha::ChaCha12Rng;
 use tokio::time::Instant;
 
 use super::{
     hub::{Hub, Input},
     peer_link::Outgoing,
+    peers::Peers,
     pool::Pool,
+    shares::Share,
     transfer::Transfer,
 };
 use crate::{
     protocol::{
+        bitfield::Bitfield,
         ids::FileId,
         peer::PeerMessage,
         piece::{Block, PieceIndex, is_valid_block, piece_length},
@@ -27,8 +31,9 @@ use crate::{
     },
     swarm::{
         PeerId,
+        download::Download,
         rate::TokenBucket,
-        upload::{QUEUE_LIMIT, Upload, Uploader},
+        upload::{QUEUE_LIMIT, Swarms, Turn, Upload, Uploader},
     },
 };
 
@@ -68,25 +73,23 @@ enum Place {
 }
 
 impl Server {
-    pub(super) fn new(limit: TokenBucket) -> Self {
+    pub(super) fn new(limit: TokenBucket, rng: ChaCha12Rng) -> Self {
         let (reading, kept) = (BTreeMap::new(), BTreeMap::new());
-        Self { uploader: Uploader::new(QUEUE_LIMIT), limit, reading, kept, memory: Pool::default() }
+        Self { uploader: Uploader::new(QUEUE_LIMIT, rng), limit, reading, kept, memory: Pool::default() }
     }
 
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let wait = self.limit.wait(now);
-        if wait.is_zero() {
-            return self.uploader.deadline(now);
-        }
-        (self.uploader.waiting() > 0).then(|| now + wait)
+        let limited = (!wait.is_zero() && self.uploader.waiting() > 0).then(|| now + wait);
+        limited.into_iter().chain(self.uploader.deadline(now).filter(|at| *at > now)).min()
     }
 
     /// The next block that may go now.
-    fn next(&mut self, now: Instant, copies: impl Fn(FileId, PieceIndex) -> u32) -> Option<Upload> {
+    fn next(&mut self, now: Instant, swarms: &impl Swarms) -> Option<Upload> {
         if !self.limit.wait(now).is_zero() {
             return None;
         }
-        let upload = self.uploader.next(now, copies)?;
+        let upload = self.uploader.next(now, swarms)?;
         self.limit.take(now, u64::from(upload.block.length));
         Some(upload)
     }
@@ -127,14 +130,20 @@ impl Hub {
         refused
     }
 
-    /// Sends on their way as many blocks as the uploader and the limit let go now.
+    /// Sends on their way as many blocks as the uploader and the limit let go now, and tells whose turn is next.
     pub(super) fn pump_uploads(&mut self) {
-        loop {
-            let transfers = &self.transfers;
-            let copies = |file, piece| transfers.get(&file).map_or(0, |transfer: &Transfer| transfer.copies(piece));
-            let Some(upload) = self.server.next(self.now, copies) else { return };
+        while let Some(upload) = self.with_swarms(|server, now, swarms| server.next(now, swarms)) {
             self.serve(upload);
         }
+        while let Some(turn) = self.with_swarms(|server, now, swarms| server.uploader.next_turn(now, swarms)) {
+            let Turn { peer, file, suggested } = turn;
+            self.send(peer, PeerMessage::Unchoke { file, suggested });
+        }
+    }
+
+    fn with_swarms<T>(&mut self, ask: impl FnOnce(&mut Server, Instant, &Known<'_>) -> T) -> T {
+        let known = Known { peers: &self.peers, shares: &self.shares, transfers: &self.transfers };
+        ask(&mut self.server, self.now, &known)
     }
 
     fn serve(&mut self, upload: Upload) {
@@ -217,6 +226,47 @@ impl Hub {
     pub(super) fn sent(&mut self, id: PeerId, blocks: &[u32]) {
         for bytes in blocks {
             self.server.uploader.sent(self.now, id, *bytes);
+        }
+    }
+}
+
+/// What the hub knows of the swarms it is in.
+struct Known<'a> {
+    peers: &'a Peers,
+    shares: &'a BTreeMap<FileId, Share>,
+    transfers: &'a BTreeMap<FileId, Transfer>,
+}
+
+impl Known<'_> {
+    fn machine(&self, file: FileId) -> Option<&Download> {
+        self.transfers.get(&file).and_then(|transfer| transfer.active.as_ref()).map(|active| &active.machine)
+    }
+}
+
+impl Swarms for Known<'_> {
+    fn copies(&self, file: FileId, piece: PieceIndex) -> u32 {
+        if let Some(machine) = self.machine(file) {
+            return machine.leechers_with(piece);
+        }
+        let has = |theirs: &&Bitfield| theirs.has(piece) && !theirs.is_full();
+        let told = self.peers.links.values().filter_map(|peer| peer.files.get(&file)?.pieces.as_ref());
+        u32::try_from(told.filter(has).count()).unwrap_or(u32::MAX)
+    }
+
+    fn lacks(&self, peer: PeerId, file: FileId) -> bool {
+        let joined = self.peers.links.get(&peer).and_then(|peer| peer.files.get(&file));
+        let Some(theirs) = joined.filter(|it| it.is_served()).and_then(|it| it.pieces.as_ref()) else { return false };
+        self.machine(file).map_or(!theirs.is_full(), |machine| machine.have().exceeds(theirs))
+    }
+
+    fn shuns(&self, peer: PeerId, file: FileId) -> bool {
+        self.machine(file).is_some_and(|machine| machine.shuns(peer))
+    }
+
+    fn seeds(&self, file: FileId) -> Option<u32> {
+        match self.machine(file) {
+            Some(machine) => machine.is_finished().then(|| machine.have().len()),
+            None => self.shares.get(&file).map(|share| share.record.manifest.piece_count()),
         }
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Peers {
     /// Pieces to be announced.
     haves: BTreeMap<FileId, Vec<PieceIndex>>,
     haves_due: Option<Instant>,
+    /// When pieces were last announced.
+    announced: Option<Instant>,
     links_made: u64,
 }
 
@@ -201,11 +203,9 @@ impl Hub {
                     self.feed(file, Event::Rejected { peer: id, block });
                 }
             }
-            PeerMessage::Choke { file } => {
-                self.requests.withdraw(id, file, |_| true);
-                self.feed(file, Event::Choked { peer: id });
-            }
-            PeerMessage::Unchoke { file } => self.feed(file, Event::Unchoked { peer: id }),
+            PeerMessage::Unchoke { file, suggested } => self.feed(file, Event::Unchoked { peer: id, suggested }),
+            PeerMessage::Interested { file } => self.they_want(id, file, true),
+            PeerMessage::NotInterested { file } => self.they_want(id, file, false),
         }
     }
 
@@ -225,7 +225,8 @@ impl Hub {
     /// A piece is there: it is announced soon.
     pub(super) fn queue_have(&mut self, file: FileId, piece: PieceIndex) {
         self.peers.haves.entry(file).or_default().push(piece);
-        let due = self.peers.haves_due.get_or_insert(self.now + HAVE_DELAY);
+        let next = self.peers.announced.map_or(self.now, |at| at + HAVE_DELAY);
+        let due = self.peers.haves_due.get_or_insert(next);
         if self.peers.haves.values().any(|pieces| pieces.len() >= HAVE_BATCH) {
             *due = self.now;
         }
@@ -239,7 +240,7 @@ impl Hub {
         if self.peers.haves_due.is_none_or(|due| due > self.now) {
             return;
         }
-        self.peers.haves_due = None;
+        (self.peers.haves_due, self.peers.announced) = (None, Some(self.now));
         for (file, pieces) in std::mem::take(&mut self.peers.haves) {
             let lacking =
                 |joined: &Joined| joined.is_served() && joined.pieces.as_ref().is_none_or(|theirs| !theirs.is_full());
@@ -248,6 +249,7 @@ impl Hub {
             let ids: Vec<PeerId> = listeners.map(|(id, _)| *id).collect();
             for (id, pieces) in ids.iter().flat_map(|id| pieces.chunks(MAX_HAVE).map(move |chunk| (*id, chunk))) {
                 self.send(id, PeerMessage::Have { file, pieces: pieces.to_vec() });
+                self.server.uploader.interest(id, file, true);
             }
         }
     }

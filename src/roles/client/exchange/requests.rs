@@ -1,4 +1,4 @@
-//! Requests and cancels on their way to peers, as fast as the download limit lets them go.
+//! Requests, cancels and interest on their way to peers, as fast as the download limit lets them go.
 //!
 //! The limit holds back requests and not the reading of answers: a peer that is not read from for half a minute takes us for
 //! dead, and at a few KiB a second that is less than a block.
@@ -40,6 +40,13 @@ impl Requests {
 
     pub(super) fn request(&mut self, peer: PeerId, file: FileId, block: Block) {
         self.held.entry(peer).or_default().push_back((file, block));
+    }
+
+    /// Tells a peer whether a turn would be of use, after what it was asked with earlier ones.
+    pub(super) fn interest(&mut self, peer: PeerId, file: FileId, is_interested: bool) {
+        let message =
+            if is_interested { PeerMessage::Interested { file } } else { PeerMessage::NotInterested { file } };
+        self.ready.entry(peer).or_default().push(message);
     }
 
     /// Takes a request back; tells the peer when it was sent.

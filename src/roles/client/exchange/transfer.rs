@@ -97,11 +97,6 @@ impl Transfer {
         machine.into_iter().chain(self.find_at).min()
     }
 
-    /// Connected peers that have a piece.
-    pub(super) fn copies(&self, piece: PieceIndex) -> u32 {
-        self.active.as_ref().map_or(0, |active| active.machine.copies(piece))
-    }
-
     pub(super) fn state(&self) -> DownloadState {
         match self.record.progress {
             Progress::Downloading => DownloadState::Downloading,

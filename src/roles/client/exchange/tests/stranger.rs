@@ -72,7 +72,9 @@ async fn serve_badly(link: Link, file: FileId, ticket: Signed, pieces: Bitfield,
                     writer.queue(&PeerMessage::Join { group: GROUP, file, ticket, pieces: Some(pieces) });
                 }
             }
+            PeerMessage::Interested { .. } => writer.queue(&PeerMessage::Unchoke { file, suggested: None }),
             PeerMessage::Request { blocks, .. } if vice != Vice::Stalls => {
+                writer.queue(&PeerMessage::Unchoke { file, suggested: None });
                 for block in blocks {
                     writer.queue_block(&file, block, Bytes::from(vec![7; block.length as usize]));
                 }

@@ -1,0 +1,499 @@
+//! Who may begin a piece next: turns, given one at a time and only so many ahead.
+//!
+//! A leecher asks for a piece when it has a turn, not before, and chooses the piece then. So what it asks for is chosen by what is rare
+//! at that moment, nothing waits in the queue of a busy peer that an idle one could send, and the uplink serves piece after
+//! piece as if each were the first. A turn that is of no use is given back ([`Turns::interest`]) and costs a round trip, no more,
+//! because one is always given while the piece before is being sent. How many are given ahead is found by trial as TCP finds
+//! its window: twice as many after the uplink ran dry with turns on their way, slowly fewer while requests pile up.
+//!
+//! **Super-seeding.** Who has the file whole suggests with each turn a piece that no leecher has, so that none goes out twice before all
+//! have gone out once. Whoever was sent such a piece and does not spread it is served after others, and the piece is
+//! suggested to another (Hoffman's super-seeding in BitTornado, 2003, waits for the first to spread before it trusts it with the next).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::Rng as _;
+use tokio::time::Instant;
+
+use super::{BLOCKS_PER_PIECE, PeerId};
+use crate::protocol::ids::FileId;
+use crate::protocol::piece::PieceIndex;
+
+/// How long a turn may go unused before another is given in its place. It may still be used.
+const TURN_LIFE: Duration = Duration::from_secs(1);
+/// Most turns ahead: as many pieces as a download holds in memory.
+const MAX_AHEAD: usize = 64;
+/// Blocks before a request in the queue from which fewer turns ahead would do.
+const DEEP_QUEUE: usize = 2 * BLOCKS_PER_PIECE;
+/// Turns for which anybody may be passed over, for each that is interested.
+const PATIENCE: u64 = 4;
+/// Turns given after one with a suggestion, by which the piece should have spread.
+const SPREAD_TURNS: u64 = 8;
+/// Pieces looked at for one suggestion.
+const SUGGESTION_SEARCH: usize = 1024;
+
+/// What whoever gives turns asks of those who know the swarms.
+pub trait Swarms {
+    /// Leechers among the connected peers that have a piece.
+    fn copies(&self, file: FileId, piece: PieceIndex) -> u32;
+    /// Whether a peer lacks a piece that is here, as far as it has told.
+    fn lacks(&self, peer: PeerId, file: FileId) -> bool;
+    /// Whether a peer was found to send nothing, or rubbish: such ones come after all others.
+    fn shuns(&self, peer: PeerId, file: FileId) -> bool;
+    /// The number of pieces of a file that is whole here.
+    fn seeds(&self, file: FileId) -> Option<u32>;
+}
+
+/// A peer may begin one more piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Whose turn it is.
+    pub peer: PeerId,
+    /// The file.
+    pub file: FileId,
+    /// The piece that had best be asked for.
+    pub suggested: Option<PieceIndex>,
+}
+
+/// All turns.
+pub(super) struct Turns {
+    leechers: BTreeMap<(PeerId, FileId), Leecher>,
+    given: Vec<Given>,
+    /// How many may be given, or waiting as requests, at a time.
+    ahead: usize,
+    /// Turns given so far.
+    count: u64,
+    /// Where that count was when `ahead` last changed.
+    changed: u64,
+    seeding: BTreeMap<FileId, Seeding>,
+    entrusted: Vec<Entrusted>,
+    /// Pieces that have spread so far.
+    spread: u64,
+    rng: ChaCha12Rng,
+}
+
+/// A peer that was told of pieces, or asked for turns.
+struct Leecher {
+    /// It could use a piece, as far as we know.
+    is_interested: bool,
+    /// The turn it was given last; 0 before the first.
+    last: u64,
+    /// Turns given before it came.
+    from: u64,
+    /// It did not use its last turn in time.
+    unused: bool,
+    /// It was the first to be sent a piece, and did not spread it while others did.
+    kept: bool,
+}
+
+/// A turn on its way.
+struct Given {
+    turn: Turn,
+    at: Instant,
+    number: u64,
+    /// Something else was being sent, or about to be.
+    busy: bool,
+}
+
+/// What of a file that is whole here was not suggested yet.
+struct Seeding {
+    count: u32,
+    /// The next piece, and how many are left from there on; begun at random, so that two seeders do not suggest the same.
+    next: u32,
+    left: u32,
+    /// Pieces to be suggested again, unless more leechers have them than that.
+    again: VecDeque<(PieceIndex, u32)>,
+}
+
+/// A piece that one leecher alone was sent.
+struct Entrusted {
+    file: FileId,
+    piece: PieceIndex,
+    peer: PeerId,
+    /// Turns given until then, and pieces that had spread.
+    number: u64,
+    spread: u64,
+}
+
+impl Turns {
+    pub(super) fn new(rng: ChaCha12Rng) -> Self {
+        Self {
+            leechers: BTreeMap::new(),
+            given: Vec::new(),
+            ahead: 1,
+            count: 0,
+            changed: 0,
+            seeding: BTreeMap::new(),
+            entrusted: Vec::new(),
+            spread: 0,
+            rng,
+        }
+    }
+
+    /// A peer could use a piece of a file, or has no use for one: then the turns it was given are void.
+    pub(super) fn interest(&mut self, peer: PeerId, file: FileId, is_interested: bool) {
+        let from = self.count;
+        let new = || Leecher { is_interested, last: 0, from, unused: false, kept: false };
+        self.leechers.entry((peer, file)).or_insert_with(new).is_interested = is_interested;
+        if !is_interested {
+            self.void(|given| given.turn.peer == peer && given.turn.file == file);
+        }
+    }
+
+    /// The peer may not have the file any more.
+    pub(super) fn refuse(&mut self, peer: PeerId, file: FileId) {
+        self.leechers.remove(&(peer, file));
+        self.void(|given| given.turn.peer == peer && given.turn.file == file);
+    }
+
+    /// The link is gone.
+    pub(super) fn leave(&mut self, peer: PeerId) {
+        self.leechers.retain(|(other, _), _| *other != peer);
+        self.void(|given| given.turn.peer == peer);
+    }
+
+    /// The file is not served any more.
+    pub(super) fn withdraw(&mut self, file: FileId) {
+        self.leechers.retain(|(_, other), _| *other != file);
+        self.given.retain(|given| given.turn.file != file);
+        self.entrusted.retain(|entrusted| entrusted.file != file);
+        self.seeding.remove(&file);
+    }
+
+    /// A peer asks for the first block of a piece, before which `queued` others wait or are on their way. Whether it had a turn.
+    pub(super) fn answered(&mut self, peer: PeerId, file: FileId, piece: PieceIndex, queued: usize) -> bool {
+        let used = self.given.iter().position(|given| given.turn.peer == peer && given.turn.file == file);
+        let Some(Given { turn, number, busy, .. }) = used.map(|index| self.given.remove(index)) else { return false };
+        if number > self.changed {
+            self.adapt(queued, busy);
+        }
+        if let Some(leecher) = self.leechers.get_mut(&(peer, file)) {
+            leecher.unused = false;
+        }
+        if turn.suggested == Some(piece) {
+            let (number, spread) = (self.count, self.spread);
+            self.entrusted.push(Entrusted { file, piece, peer, number, spread });
+        } else {
+            self.take_back(turn);
+        }
+        true
+    }
+
+    /// When a turn that was not used makes way for another.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.given.iter().map(|given| given.at + TURN_LIFE).min()
+    }
+
+    /// The next turn to give, where `queued` blocks wait, `waiting` of them for each peer, and others are on their way.
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        queued: usize,
+        on_its_way: usize,
+        waiting: impl Fn(PeerId) -> usize,
+        swarms: &impl Swarms,
+    ) -> Option<Turn> {
+        self.void_unused(now);
+        let open = self.given.len() * BLOCKS_PER_PIECE + queued;
+        if open >= self.ahead * BLOCKS_PER_PIECE {
+            return None;
+        }
+        let (peer, file) = self.choose(waiting, swarms)?;
+        self.count += 1;
+        if let Some(leecher) = self.leechers.get_mut(&(peer, file)) {
+            leecher.last = self.count;
+        }
+        let turn = Turn { peer, file, suggested: self.suggest(file, swarms) };
+        self.given.push(Given { turn, at: now, number: self.count, busy: open + on_its_way > 0 });
+        Some(turn)
+    }
+
+    /// Who is served next. First whoever was passed over for too long; then those who take part before those who were shunned, let a
+    /// turn lapse or kept a piece to themselves, then who has least in the queue, then who has waited longest; at random among equals.
+    fn choose(&mut self, waiting: impl Fn(PeerId) -> usize, swarms: &impl Swarms) -> Option<(PeerId, FileId)> {
+        self.reconsider(swarms);
+        let mut given: BTreeMap<PeerId, usize> = BTreeMap::new();
+        self.given.iter().for_each(|it| *given.entry(it.turn.peer).or_default() += BLOCKS_PER_PIECE);
+        let interested = self.leechers.iter().filter(|(_, leecher)| leecher.is_interested);
+        let count = interested.clone().count();
+        let start = usize::try_from(self.rng.next_u32()).unwrap_or_default() % count.max(1);
+        let patience = PATIENCE * (u64::try_from(count).unwrap_or(u64::MAX).saturating_add(1));
+        let mut ranked: Vec<_> = interested
+            .enumerate()
+            .map(|(index, (key, leecher))| {
+                let passed_over = self.count - leecher.last.max(leecher.from);
+                let doubts = (swarms.shuns(key.0, key.1), leecher.unused, leecher.kept);
+                let queue = waiting(key.0) + given.get(&key.0).copied().unwrap_or_default();
+                let place = (index + count - start) % count;
+                ((passed_over <= patience, doubts, queue, leecher.last, place), *key)
+            })
+            .collect();
+        ranked.sort_unstable_by_key(|(rank, _)| *rank);
+        ranked.into_iter().map(|(_, key)| key).find(|(peer, file)| swarms.lacks(*peer, *file))
+    }
+
+    /// Who did not spread a piece while others spread theirs is served after the others; the piece is suggested again.
+    fn reconsider(&mut self, swarms: &impl Swarms) {
+        let has_spread = |it: &mut Entrusted| swarms.copies(it.file, it.piece) >= 2;
+        let spread: Vec<Entrusted> = self.entrusted.extract_if(.., has_spread).collect();
+        self.spread += u64::try_from(spread.len()).unwrap_or(u64::MAX);
+        for it in spread {
+            self.doubt(&it, false);
+        }
+        let late: Vec<Entrusted> = self.entrusted.extract_if(.., |it| self.count >= it.number + SPREAD_TURNS).collect();
+        for it in late {
+            self.doubt(&it, self.spread > it.spread);
+            if let Some(seeding) = self.seeding.get_mut(&it.file) {
+                seeding.again.push_front((it.piece, 1));
+            }
+        }
+    }
+
+    fn doubt(&mut self, entrusted: &Entrusted, kept: bool) {
+        if let Some(leecher) = self.leechers.get_mut(&(entrusted.peer, entrusted.file)) {
+            leecher.kept = kept;
+        }
+    }
+
+    fn suggest(&mut self, file: FileId, swarms: &impl Swarms) -> Option<PieceIndex> {
+        let count = swarms.seeds(file)?;
+        let rng = &mut self.rng;
+        let seeding = self.seeding.entry(file).or_insert_with(|| Seeding::new(count, rng.next_u32()));
+        seeding.suggest(|piece| swarms.copies(file, piece))
+    }
+
+    /// More turns ahead where the uplink ran dry though they were on their way, fewer where requests pile up.
+    fn adapt(&mut self, queued: usize, busy: bool) {
+        if queued == 0 && busy {
+            self.ahead = (self.ahead * 2).min(MAX_AHEAD);
+            self.changed = self.count;
+        } else if queued >= DEEP_QUEUE && self.ahead > 1 {
+            self.ahead -= self.ahead.div_ceil(8);
+            self.changed = self.count;
+        }
+    }
+
+    fn void_unused(&mut self, now: Instant) {
+        for Given { turn, at, .. } in &self.given {
+            if let Some(leecher) = self.leechers.get_mut(&(turn.peer, turn.file)).filter(|_| *at + TURN_LIFE <= now) {
+                leecher.unused = true;
+            }
+        }
+        self.void(|given| given.at + TURN_LIFE <= now);
+    }
+
+    fn void(&mut self, which: impl Fn(&Given) -> bool) {
+        let voided: Vec<Given> = self.given.extract_if(.., |given| which(given)).collect();
+        voided.into_iter().for_each(|given| self.take_back(given.turn));
+    }
+
+    /// What was suggested in vain is suggested again.
+    fn take_back(&mut self, turn: Turn) {
+        if let (Some(seeding), Some(piece)) = (self.seeding.get_mut(&turn.file), turn.suggested) {
+            seeding.again.push_back((piece, 0));
+        }
+    }
+}
+
+impl Seeding {
+    fn new(count: u32, start: u32) -> Self {
+        Self { count, next: start % count.max(1), left: count, again: VecDeque::new() }
+    }
+
+    /// A piece that hardly anybody has; after a bounded search none, so that a large file whose pieces all have spread costs little.
+    fn suggest(&mut self, copies: impl Fn(PieceIndex) -> u32) -> Option<PieceIndex> {
+        for _ in 0..SUGGESTION_SEARCH {
+            let (piece, most) = self.again.pop_front().or_else(|| self.advance())?;
+            if copies(piece) <= most {
+                return Some(piece);
+            }
+        }
+        None
+    }
+
+    fn advance(&mut self) -> Option<(PieceIndex, u32)> {
+        self.left = self.left.checked_sub(1)?;
+        let piece = PieceIndex(self.next);
+        self.next = (self.next + 1) % self.count;
+        Some((piece, 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::SeedableRng as _;
+
+    use super::*;
+
+    const FILE: FileId = FileId([1; 32]);
+
+    /// A swarm as a seeder of four pieces knows it: who has which, and who is shunned.
+    #[derive(Default)]
+    struct Known {
+        has: BTreeMap<PeerId, Vec<u32>>,
+        shunned: Vec<PeerId>,
+    }
+
+    impl Swarms for Known {
+        fn copies(&self, _file: FileId, piece: PieceIndex) -> u32 {
+            self.has.values().filter(|pieces| pieces.contains(&piece.0)).count() as u32
+        }
+
+        fn lacks(&self, peer: PeerId, _file: FileId) -> bool {
+            self.has.get(&peer).is_none_or(|pieces| pieces.len() < 4)
+        }
+
+        fn shuns(&self, peer: PeerId, _file: FileId) -> bool {
+            self.shunned.contains(&peer)
+        }
+
+        fn seeds(&self, _file: FileId) -> Option<u32> {
+            Some(4)
+        }
+    }
+
+    fn turns(peers: u64) -> Turns {
+        let mut turns = Turns::new(ChaCha12Rng::seed_from_u64(3));
+        (1..=peers).for_each(|peer| turns.interest(PeerId(peer), FILE, true));
+        turns
+    }
+
+    fn give(turns: &mut Turns, now: Instant, known: &Known) -> Option<Turn> {
+        turns.next(now, 0, 4, |_| 0, known)
+    }
+
+    /// Gives the next turn, which is used for what it suggests.
+    fn use_next(turns: &mut Turns, now: Instant, known: &mut Known) -> Turn {
+        let turn = give(turns, now, known).expect("somebody is interested");
+        let piece = turn.suggested.expect("something is to be suggested");
+        assert!(turns.answered(turn.peer, FILE, piece, 1));
+        known.has.entry(turn.peer).or_default().push(piece.0);
+        turn
+    }
+
+    #[test]
+    fn every_piece_goes_out_once_before_any_goes_out_twice() {
+        let (now, mut known, mut turns) = (Instant::now(), Known::default(), turns(4));
+        let given: Vec<Turn> = (0..4).map(|_| use_next(&mut turns, now, &mut known)).collect();
+        let mut pieces: Vec<u32> = given.iter().filter_map(|turn| turn.suggested).map(|piece| piece.0).collect();
+        let mut peers: Vec<u64> = given.iter().map(|turn| turn.peer.0).collect();
+        pieces.sort_unstable();
+        peers.sort_unstable();
+        assert_eq!((pieces, peers), (vec![0, 1, 2, 3], vec![1, 2, 3, 4]));
+        assert_eq!(give(&mut turns, now, &known).map(|turn| turn.suggested), Some(None));
+    }
+
+    #[test]
+    fn one_turn_at_a_time_is_given_and_another_in_its_place_when_it_is_of_no_use() {
+        let (now, known, mut turns) = (Instant::now(), Known::default(), turns(2));
+        let first = give(&mut turns, now, &known).unwrap();
+        assert_eq!(give(&mut turns, now, &known), None);
+        turns.interest(first.peer, FILE, false);
+        let second = give(&mut turns, now, &known).unwrap();
+        assert_ne!(second.peer, first.peer);
+        assert_ne!(second.suggested, None);
+        assert_eq!(turns.deadline(), Some(now + TURN_LIFE));
+        assert_eq!(give(&mut turns, now + TURN_LIFE, &known).map(|turn| turn.peer), Some(second.peer));
+        turns.leave(second.peer);
+        assert_eq!((give(&mut turns, now, &known), turns.deadline()), (None, None));
+    }
+
+    #[test]
+    fn what_was_suggested_in_vain_is_suggested_again() {
+        let (now, mut known, mut turns) = (Instant::now(), Known::default(), turns(4));
+        for _ in 0..3 {
+            let turn = give(&mut turns, now, &known).unwrap();
+            turns.interest(turn.peer, FILE, false);
+            turns.interest(turn.peer, FILE, true);
+        }
+        let mut suggested: Vec<_> =
+            (0..4).filter_map(|_| use_next(&mut turns, now, &mut known).suggested).map(|piece| piece.0).collect();
+        suggested.sort_unstable();
+        assert_eq!(suggested, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn who_keeps_a_piece_comes_after_all_others_and_the_piece_goes_to_another() {
+        let (now, mut known, mut turns) = (Instant::now(), Known::default(), turns(3));
+        known.has = (2..=3).map(|peer| (PeerId(peer), Vec::new())).collect();
+        let Turn { peer: keeper, suggested: kept, .. } = use_next(&mut turns, now, &mut known);
+        let kept = kept.unwrap();
+        let others: Vec<PeerId> = (1..=3).map(PeerId).filter(|peer| *peer != keeper).collect();
+        let mut given = Vec::new();
+        for _ in 0..12 {
+            let turn = give(&mut turns, now, &known).unwrap();
+            turns.answered(turn.peer, FILE, turn.suggested.unwrap_or(PieceIndex(9)), 1);
+            if let Some(piece) = turn.suggested.filter(|piece| *piece != kept) {
+                // What goes to the others spreads at once.
+                others.iter().for_each(|peer| known.has.entry(*peer).or_default().push(piece.0));
+            }
+            given.push(turn);
+        }
+        let again = given.iter().position(|turn| turn.suggested == Some(kept)).expect("it is suggested again");
+        assert!(again as u64 >= SPREAD_TURNS - 1, "{given:?}");
+        assert!(given[again..].iter().all(|turn| turn.peer != keeper), "{given:?}");
+    }
+
+    #[test]
+    fn who_alone_takes_part_is_not_doubted_for_what_nobody_can_take_from_it() {
+        let (now, mut known, mut turns) = (Instant::now(), Known::default(), turns(2));
+        let mut used = 0;
+        for _ in 0..40 {
+            let turn = give(&mut turns, now, &known).unwrap();
+            let piece = turn.suggested.unwrap_or(PieceIndex(9));
+            // The other one asks for something else each time, and tells nobody what it has.
+            let asked = if turn.peer == PeerId(1) { piece } else { PieceIndex(9) };
+            assert!(turns.answered(turn.peer, FILE, asked, 1));
+            if turn.peer == PeerId(1) {
+                used += 1;
+                known.has.insert(PeerId(1), vec![piece.0]);
+            }
+        }
+        assert!((15..=25).contains(&used), "{used}");
+    }
+
+    #[test]
+    fn nobody_is_passed_over_for_ever() {
+        let (now, mut turns) = (Instant::now(), turns(3));
+        let known = Known { shunned: vec![PeerId(1), PeerId(2)], ..Known::default() };
+        let mut given = Vec::new();
+        for _ in 0..60 {
+            let turn = give(&mut turns, now, &known).unwrap();
+            assert!(turns.answered(turn.peer, FILE, PieceIndex(0), 1));
+            given.push(turn.peer.0);
+        }
+        let of = |peer| given.iter().filter(|other| **other == peer).count();
+        assert!((2..=8).contains(&of(1)) && (2..=8).contains(&of(2)), "{given:?}");
+    }
+
+    #[test]
+    fn who_sends_nothing_is_served_when_nobody_else_is_there() {
+        let (now, mut turns) = (Instant::now(), turns(2));
+        let known = Known { shunned: vec![PeerId(1)], ..Known::default() };
+        for _ in 0..5 {
+            let turn = give(&mut turns, now, &known).unwrap();
+            assert_eq!(turn.peer, PeerId(2));
+            assert!(turns.answered(turn.peer, FILE, PieceIndex(0), 1));
+        }
+        assert!(!turns.answered(PeerId(2), FILE, PieceIndex(0), 1), "it has no turn");
+        turns.interest(PeerId(2), FILE, false);
+        assert_eq!(give(&mut turns, now, &known).map(|turn| turn.peer), Some(PeerId(1)));
+    }
+
+    #[test]
+    fn more_are_given_ahead_while_the_uplink_runs_dry_and_fewer_when_requests_pile_up() {
+        let (now, known, mut turns) = (Instant::now(), Known::default(), turns(1));
+        let mut round = |queued| {
+            let given: Vec<Turn> = std::iter::from_fn(|| give(&mut turns, now, &known)).collect();
+            assert!(given.iter().all(|turn| turns.answered(turn.peer, FILE, PieceIndex(0), queued)));
+            given.len()
+        };
+        let growing: Vec<usize> = (0..8).map(|_| round(0)).collect();
+        assert_eq!(growing, [1, 2, 4, 8, 16, 32, 64, 64]);
+        let shrinking: Vec<usize> = (0..40).map(|_| round(DEEP_QUEUE)).collect();
+        assert!(shrinking.is_sorted_by(|before, after| before >= after), "{shrinking:?}");
+        assert_eq!(shrinking.last(), Some(&1));
+    }
+}
