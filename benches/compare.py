@@ -8,8 +8,9 @@ command to download, at clients that are up and idle, until the last leecher say
 are compared with the original afterwards. CPU seconds are those of all peers in that time, memory is the peak of the largest peer
 since it started. p2p encrypts and checks SHA-1 and BLAKE3 of pieces and file; rqbit sends in the clear and checks SHA-1 of pieces.
 
-Only the ratios of one run mean something: machines have fast and slow phases. `copy` is how fast `dd` fills new pages in the same
-place just before each measurement.
+Only ratios mean something, for machines have fast and slow phases: each is the median of the ratios of two runs that followed one
+another. `copy` is how fast `dd` fills new pages in the same place just before each run. Where others work on the machine, --patience
+lets each run wait for a second in which the machine is four fifths idle.
 
 Needs Linux, Python 3.9 and cargo. rqbit comes from crates.io and is built below target/.
 """
@@ -49,10 +50,12 @@ def main():
         runs = {name: [] for name in systems}
         for _ in range(options.runs):
             for name, measure in systems.items():
+                wait_for_quiet(options.patience)
                 copy = page_copy_speed(options.dir)
                 runs[name].append({**measure(*shape), "copy_mib_per_s": copy})
                 print(f"{shape_name(shape)} {name}: {runs[name][-1]}", file=sys.stderr)
-        results[shape_name(shape)] = {name: medians(taken) for name, taken in runs.items()}
+        found = {name: medians(taken) for name, taken in runs.items()}
+        results[shape_name(shape)] = {**found, "ratio": medians([ratios(*pair) for pair in zip(*runs.values())])}
     if options.json:
         print(json.dumps({"size": options.size, "runs": options.runs, "rqbit": RQBIT_VERSION, "shapes": results}))
     else:
@@ -68,6 +71,7 @@ def parse_options():
     parser.add_argument("--dir", type=Path, default=Path("/dev/shm"), help="where the files are [/dev/shm]")
     parser.add_argument("--p2p", type=Path, help="a p2p to measure [built in release mode]")
     parser.add_argument("--rqbit", type=Path, help=f"an rqbit to measure [{RQBIT_VERSION} from crates.io]")
+    parser.add_argument("--patience", type=float, default=0, metavar="S", help="wait so long at most for a quiet machine [0]")
     parser.add_argument("--json", action="store_true", help="report as one JSON object")
     return parser.parse_args()
 
@@ -101,6 +105,20 @@ def build_rqbit():
         subprocess.run(["cargo", "install", "rqbit", "--version", RQBIT_VERSION, "--locked", "--root", root, *features],
                        check=True)
     return binary
+
+
+def wait_for_quiet(patience_s):
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        before = idle_s()
+        time.sleep(1)
+        if idle_s() - before > 0.8 * os.cpu_count():
+            return
+
+
+def idle_s():
+    """Seconds for which processors have had nothing to do, of all of them together (proc_stat(5))."""
+    return int(Path("/proc/stat").read_text().split()[4]) / TICK
 
 
 def page_copy_speed(folder):
@@ -257,7 +275,11 @@ def bencode(value):
 
 
 def medians(runs):
-    return {name: round(statistics.median(run[name] for run in runs), 2) for name in runs[0]}
+    return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
+
+
+def ratios(ours, theirs):
+    return {name: ours[name] / theirs[name] for name in ours}
 
 
 def print_table(results):
@@ -266,8 +288,6 @@ def print_table(results):
     for shape, systems in results.items():
         for name, found in systems.items():
             print(row.format(shape, name, *(f"{value:.2f}" for value in found.values())))
-        ratios = (ours / theirs for ours, theirs in zip(*(found.values() for found in systems.values())))
-        print(row.format(shape, "ratio", *(f"{ratio:.2f}" for ratio in ratios)))
 
 
 if __name__ == "__main__":
