@@ -1,6 +1,7 @@
 //! Load tests of local swarms: one file a scenario. Every party is a process of its own, run and measured from the outside.
 
 pub mod hash;
+pub mod plot;
 pub mod report;
 pub mod swarm;
 pub mod transfer;
