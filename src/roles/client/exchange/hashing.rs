@@ -5,11 +5,11 @@
 //! ```
 //!
 //! SHA-1 waits on itself: two of them side by side cost a core little more than one ([`Sha1Hash::of_beside`]). So the job
-//! that sums a piece takes the whole file's hash along wherever the next piece in file order is at hand: that very piece, one
-//! summed before, or one that can be read back. A job without the whole's hash sums two pieces side by side. One such job runs at a time, and another only where pieces pile up; a second core settles what the
+//! that sums a piece takes the whole file's hash along wherever the next piece in file order is at hand: that very piece, or
+//! one summed before. A job without the whole's hash sums two pieces side by side. One such job runs at a time, and another only where pieces pile up; a second core settles what the
 //! first has summed, one job at a time too: two writers of one file only wait for each other.
 
-use std::{collections::BTreeMap, io, iter, mem, sync::Arc};
+use std::{collections::BTreeMap, io, mem, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
@@ -32,10 +32,9 @@ use crate::{
     swarm::download::Event as Happening,
 };
 
-/// Summed pieces kept in memory for the whole file's hash, counted from the first it lacks (8 MiB): to read the others back
-/// beside a piece costs little.
-const AHEAD: u32 = 16;
-/// Pieces of the whole file's hash done at once where no piece is summed beside it; so far behind it does not wait for one.
+/// Summed pieces kept in memory for the whole file's hash, counted from the first it lacks.
+const AHEAD: u32 = 48;
+/// Pieces of the whole file's hash done at once where no piece is summed beside it.
 const STRIDE: u32 = 16;
 /// Pieces that one job takes at most: handing each over on its own costs more than it gains.
 const BATCH: usize = 2;
@@ -62,9 +61,7 @@ pub(super) enum Checked {
 /// What a job reports.
 pub(super) enum Hashed {
     /// Which of its pieces have the SHA-1 they should have, and which do not.
-    Summed { right: Pieces, corrupt: Vec<PieceIndex>, follower: Option<Follower> },
-    /// A piece could not be read back for the whole file's hash.
-    Unread(io::Error),
+    Summed { right: Pieces, corrupt: Vec<PieceIndex>, follower: Option<io::Result<Follower>> },
     /// What became of pieces in the end.
     Settled(Vec<(PieceIndex, Checked)>),
 }
@@ -93,16 +90,14 @@ pub(super) struct Follower {
     next: PieceIndex,
     /// Summed pieces soon to come, so that they need not be read again.
     kept: Pieces,
-    /// All from `next` to before this one may be read back.
-    readable: PieceIndex,
-    /// Of the piece read last, for the next.
-    memory: BytesMut,
 }
 
 /// What one job does before it reports.
 struct Job {
     pieces: Pieces,
     follower: Option<Follower>,
+    /// Verified pieces that the follower reads back.
+    stretch: u32,
 }
 
 impl Hashing {
@@ -121,27 +116,28 @@ impl Hashing {
     /// The next job, as soon as there is one and room for it; `have` are the pieces verified.
     fn next_job(&mut self, have: &Bitfield) -> Option<Job> {
         let is_due = self.waiting.len() >= (PILE * self.running).max(1);
-        let job = if is_due { Some(self.sum(have)) } else { self.catch_up(have) };
+        let job = if is_due { Some(self.sum()) } else { self.catch_up(have) };
         self.running += usize::from(job.is_some());
         job
     }
 
-    fn sum(&mut self, have: &Bitfield) -> Job {
+    fn sum(&mut self) -> Job {
         let count = self.waiting.len().min(BATCH);
         let pieces: Pieces = (0..count).filter_map(|_| self.waiting.pop_first()).collect();
-        let follower = self.follower.take_if(|it| it.look(have) > 0 || it.has_next() || pieces.contains_key(&it.next));
-        Job { pieces, follower }
+        let follower = self.follower.take_if(|it| pieces.contains_key(&it.next) || it.kept.contains_key(&it.next));
+        Job { pieces, follower, stretch: 0 }
     }
 
-    /// A job for the whole file's hash alone: where no piece comes to take it along, or it is far behind.
+    /// A job for the whole file's hash alone: where no piece comes to take it along, or its next one must be read.
     fn catch_up(&mut self, have: &Bitfield) -> Option<Job> {
         let is_idle = self.waiting.is_empty() && self.running == 0;
-        let is_due = |follower: &mut Follower| match follower.look(have) {
-            0 => is_idle && follower.has_next(),
-            stretch => is_idle || stretch == STRIDE,
-        };
-        let follower = self.follower.take_if(is_due)?;
-        Some(Job { pieces: Pieces::new(), follower: Some(follower) })
+        let follower = self.follower.as_ref()?;
+        let there = |piece: &u32| have.has(PieceIndex(*piece)) && !follower.kept.contains_key(&PieceIndex(*piece));
+        let next = follower.next.0;
+        let stretch = u32::try_from((next..next + STRIDE).take_while(there).count()).unwrap_or(STRIDE);
+        let is_kept = is_idle && follower.kept.contains_key(&follower.next);
+        let follower = self.follower.take_if(|_| stretch > 0 || is_kept)?;
+        Some(Job { pieces: Pieces::new(), follower: Some(follower), stretch })
     }
 
     /// A job has summed these, which are right.
@@ -185,67 +181,42 @@ impl Hashing {
 
 impl Follower {
     fn new() -> Self {
-        let (next, readable) = (PieceIndex(0), PieceIndex(0));
-        Self { hash: FileHash::default(), next, kept: Pieces::new(), readable, memory: BytesMut::new() }
+        Self { hash: FileHash::default(), next: PieceIndex(0), kept: Pieces::new() }
     }
 
-    /// Looks how many pieces are to be read back next: verified, and not in memory; no more than [`STRIDE`].
-    fn look(&mut self, have: &Bitfield) -> u32 {
-        let next = self.next.0;
-        let is_there = |piece: &u32| have.has(PieceIndex(*piece)) && !self.kept.contains_key(&PieceIndex(*piece));
-        let stretch = (next..next + STRIDE).take_while(is_there).fold(0, |count, _| count + 1);
-        self.readable = PieceIndex(next + stretch);
-        stretch
-    }
-
-    /// Whether the next piece is in memory.
-    fn has_next(&self) -> bool {
-        self.kept.contains_key(&self.next)
-    }
-
-    /// Sums a piece, and beside it whatever is next of the whole and in memory or to be read. False: the piece is not right.
-    fn sum_beside(
-        &mut self,
-        piece: PieceIndex,
-        parts: &Parts,
-        expected: Option<Sha1Hash>,
-        read: impl FnOnce(PieceIndex, BytesMut) -> io::Result<BytesMut>,
-    ) -> io::Result<bool> {
+    /// Sums a piece, and beside it whatever is next of the whole. False: the piece is not right.
+    fn sum_beside(&mut self, piece: PieceIndex, parts: &Parts, expected: Option<Sha1Hash>) -> bool {
         if piece == self.next {
             let mut ahead = self.hash.clone();
             let is_right = Some(Sha1Hash::of_beside(slices(parts), &mut ahead, slices(parts))) == expected;
             if is_right {
                 (self.hash, self.next) = (ahead, after(piece));
             }
-            return Ok(is_right);
+            return is_right;
         }
-        let found = if let Some(beside) = self.kept.remove(&self.next) {
-            self.next = after(self.next);
-            Sha1Hash::of_beside(slices(parts), &mut self.hash, slices(&beside))
-        } else if self.next < self.readable {
-            self.memory = read(self.next, mem::take(&mut self.memory))?;
-            self.next = after(self.next);
-            Sha1Hash::of_beside(slices(parts), &mut self.hash, iter::once(&self.memory[..]))
-        } else {
-            Sha1Hash::of(slices(parts))
-        };
-        let is_right = Some(found) == expected;
+        let beside = self.kept.remove(&self.next).inspect(|_| self.next = after(self.next)).unwrap_or_default();
+        let is_right = Some(Sha1Hash::of_beside(slices(parts), &mut self.hash, slices(&beside))) == expected;
         if is_right {
             self.kept.insert(piece, parts.clone());
         }
-        Ok(is_right)
+        is_right
     }
 
-    /// Goes on with pieces of the partial file that `read` gives, and then with those in memory.
-    fn catch_up(&mut self, mut read: impl FnMut(PieceIndex, BytesMut) -> io::Result<BytesMut>) -> io::Result<()> {
-        while self.next < self.readable {
-            self.memory = read(self.next, mem::take(&mut self.memory))?;
-            self.hash.update(&self.memory);
+    /// Goes on with pieces that are in memory.
+    fn catch_up(&mut self) {
+        for _ in 0..STRIDE {
+            let Some(parts) = self.kept.remove(&self.next) else { return };
+            slices(&parts).for_each(|part| self.hash.update(part));
             self.next = after(self.next);
         }
-        for _ in 0..STRIDE {
-            let Some(parts) = self.kept.remove(&self.next) else { break };
-            slices(&parts).for_each(|part| self.hash.update(part));
+    }
+
+    /// Goes on with `count` pieces of the partial file.
+    fn read_on(&mut self, partial: &Partial, count: u32) -> io::Result<()> {
+        let mut memory = BytesMut::new();
+        for _ in 0..count {
+            memory = partial.read_into(self.next, memory)?;
+            self.hash.update(&memory);
             self.next = after(self.next);
         }
         Ok(())
@@ -260,22 +231,14 @@ impl Follower {
 
 impl Job {
     fn sum(self, manifest: &Manifest, partial: &Partial) -> Hashed {
-        let Self { pieces, mut follower } = self;
+        let Self { pieces, mut follower, stretch } = self;
+        let is_alone = pieces.is_empty();
         let expected = |piece: PieceIndex| manifest.pieces().get(piece.0 as usize).map(|expected| expected.sha1);
-        let read = |piece, memory| partial.read_into(piece, memory);
-        let checked = match &mut follower {
-            Some(follower) if pieces.is_empty() => follower.catch_up(read).map(|()| Vec::new()),
+        let checked: Vec<bool> = match &mut follower {
             Some(follower) => {
-                let pieces = pieces.iter();
-                pieces.map(|(piece, parts)| follower.sum_beside(*piece, parts, expected(*piece), read)).collect()
+                pieces.iter().map(|(piece, parts)| follower.sum_beside(*piece, parts, expected(*piece))).collect()
             }
-            None => {
-                Ok(pieces.keys().zip(sums(&pieces)).map(|(piece, found)| Some(found) == expected(*piece)).collect())
-            }
-        };
-        let checked: Vec<bool> = match checked {
-            Ok(checked) => checked,
-            Err(error) => return Hashed::Unread(error),
+            None => pieces.keys().zip(sums(&pieces)).map(|(piece, found)| Some(found) == expected(*piece)).collect(),
         };
         let (mut right, mut corrupt) = (Pieces::new(), Vec::new());
         for ((piece, parts), is_right) in pieces.into_iter().zip(checked) {
@@ -285,6 +248,13 @@ impl Job {
                 corrupt.push(piece);
             }
         }
+        let follower = follower.map(|mut follower| {
+            follower.read_on(partial, stretch)?;
+            if is_alone {
+                follower.catch_up();
+            }
+            Ok(follower)
+        });
         Hashed::Summed { right, corrupt, follower }
     }
 }
@@ -360,13 +330,15 @@ impl Hub {
     pub(super) fn hashed(&mut self, run: Run, hashed: Hashed) {
         let Some(active) = self.running(run) else { return };
         match hashed {
-            Hashed::Summed { right, corrupt, follower } => {
-                active.hashing.summed(right, follower);
-                for piece in corrupt {
-                    self.settled(run, piece, Checked::Corrupt);
+            Hashed::Summed { right, corrupt, follower } => match follower.transpose() {
+                Ok(follower) => {
+                    active.hashing.summed(right, follower);
+                    for piece in corrupt {
+                        self.settled(run, piece, Checked::Corrupt);
+                    }
                 }
-            }
-            Hashed::Unread(error) => return self.pause(run.file, Some(error.into())),
+                Err(error) => return self.pause(run.file, Some(error.into())),
+            },
             Hashed::Settled(settled) => {
                 active.hashing.settling = false;
                 for (piece, checked) in settled {
@@ -433,33 +405,26 @@ mod tests {
         Sha1Hash::of([piece.to_le_bytes().as_slice()])
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "as a partial file is read")]
-    fn read(piece: PieceIndex, _: BytesMut) -> io::Result<BytesMut> {
-        Ok(BytesMut::from(&piece.0.to_le_bytes()[..]))
-    }
-
-    fn nothing_to_read(piece: PieceIndex, _: BytesMut) -> io::Result<BytesMut> {
-        panic!("{piece:?} is not there to be read");
-    }
-
     /// Pieces come in `order`, each settled as soon as it is summed; returns the whole's hash, and how many pieces it took
-    /// while another was summed.
+    /// from memory while another was summed.
     fn follow(order: &[u32], forged: &[u32]) -> (Sha1Hash, usize) {
         let (mut hashing, mut have) = (Hashing::new(), Bitfield::empty(u32::try_from(order.len()).unwrap()));
         let (mut arriving, mut beside) = (order.iter().chain(forged), 0);
         let mut to_forge = forged.to_vec();
         loop {
             arriving.next().map(|piece| hashing.waiting.insert(PieceIndex(*piece), parts(*piece)));
-            let Some(Job { pieces, mut follower }) = hashing.next_job(&have) else { break };
+            let Some(Job { pieces, mut follower, stretch }) = hashing.next_job(&have) else { break };
             if let Some(follower) = &mut follower {
                 let before = follower.next.0;
                 for (piece, parts) in &pieces {
-                    assert!(follower.sum_beside(*piece, parts, Some(sha1(piece.0)), read).unwrap());
+                    assert!(follower.sum_beside(*piece, parts, Some(sha1(piece.0))));
                 }
                 beside += (follower.next.0 - before) as usize;
-                if pieces.is_empty() {
-                    follower.catch_up(read).unwrap();
-                }
+                (0..stretch).for_each(|_| {
+                    follower.hash.update(&follower.next.0.to_le_bytes());
+                    follower.next = after(follower.next);
+                });
+                follower.catch_up();
             }
             hashing.summed(pieces.clone(), follower);
             for piece in pieces.into_keys() {
@@ -500,12 +465,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_in_memory_is_read_beside_other_pieces() {
-        let far: Vec<u32> = (AHEAD..3 * AHEAD).chain(0..AHEAD).chain(3 * AHEAD..6 * AHEAD).collect();
-        assert_eq!(follow(&far, &[]), (in_order(6 * AHEAD), 4 * AHEAD as usize));
-    }
-
-    #[test]
     fn each_of_several_pieces_has_its_own_sum() {
         for count in 0..4 {
             let pieces: Pieces = (0..count).map(|piece| (PieceIndex(piece), parts(piece))).collect();
@@ -516,16 +475,12 @@ mod tests {
     #[test]
     fn a_corrupt_piece_leaves_the_whole_as_it_was() {
         let mut follower = Follower::new();
-        let mut sum = |piece, bytes| {
-            follower.sum_beside(PieceIndex(piece), &parts(bytes), Some(sha1(piece)), nothing_to_read).unwrap()
-        };
-        assert!(!sum(0, 7));
-        assert!(sum(0, 0));
-        assert!(!sum(2, 7));
-        assert!(sum(2, 2));
+        assert!(!follower.sum_beside(PieceIndex(0), &parts(7), Some(sha1(0))));
+        assert!(follower.sum_beside(PieceIndex(0), &parts(0), Some(sha1(0))));
         follower.kept.insert(PieceIndex(1), parts(1));
-        assert!(follower.sum_beside(PieceIndex(3), &parts(3), Some(sha1(3)), nothing_to_read).unwrap());
-        assert_eq!((follower.next, follower.hash.finish()), (PieceIndex(2), in_order(2)));
+        assert!(!follower.sum_beside(PieceIndex(2), &parts(7), Some(sha1(2))));
+        assert!(follower.sum_beside(PieceIndex(2), &parts(2), Some(sha1(2))));
+        assert_eq!((follower.next, follower.hash.finish()), (PieceIndex(3), in_order(3)));
     }
 
     #[test]
