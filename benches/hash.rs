@@ -1,12 +1,13 @@
-//! What verifying a piece costs: SHA-1 and BLAKE3 of 512 KiB, each alone and as the program does it; and what SHA-1 of two
-//! pieces costs one after the other, in turns of one compression, and side by side as the program does it.
+//! What hashing a piece of 512 KiB costs: SHA-1 and BLAKE3 of it, each alone, together, and with the file's SHA-1 as
+//! `upload_file` does; and what SHA-1 of two pieces costs one after the other, in turns of one compression, and side by side
+//! as the program does it.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::{hint::black_box, iter};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use p2p::protocol::{
-    hash::{PieceHash, Sha1Hash, blake3_root},
+    hash::{Blake3Hash, FileHash, PieceHash, Sha1Hash, blake3_root},
     piece::{PIECE_SIZE, PieceIndex},
 };
 use sha1::Digest as _;
@@ -18,6 +19,11 @@ fn piece(c: &mut Criterion) {
     group.bench_function("sha1", |b| b.iter(|| sha1::Sha1::digest(black_box(&data))));
     group.bench_function("blake3", |b| b.iter(|| blake3::hash(black_box(&data))));
     group.bench_function("both", |b| b.iter(|| PieceHash::of(PieceIndex(1), 4, [black_box(data.as_slice())])));
+    group.bench_function("both, and the file's SHA-1", |b| {
+        let mut whole = FileHash::default();
+        let bytes = || iter::once(black_box(data.as_slice()));
+        b.iter(|| (Sha1Hash::of_beside(bytes(), &mut whole, bytes()), Blake3Hash::of_piece(PieceIndex(1), 4, bytes())));
+    });
     group.finish();
 }
 

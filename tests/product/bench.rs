@@ -49,6 +49,15 @@ fn a_small_swarm_is_held_against_the_least_time() {
 }
 
 #[test]
+fn a_small_file_is_timed_from_command_to_last_byte() {
+    let members = ["first_ms", "first_worst_ms", "runs", "second_ms", "second_worst_ms", "size", "verified"];
+    let report = report(&["start", "--size", "16MiB", "--runs", "2"], &members);
+    assert_eq!((&report["runs"], &report["size"]), (&2.into(), &(16 << 20).into()));
+    let [first, worst] = ["first_ms", "first_worst_ms"].map(|member| report[member].as_f64().unwrap());
+    assert!(0.0 < first && first <= worst, "{report}");
+}
+
+#[test]
 fn files_are_hashed_all_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let paths = [("one 1", 3 << 20), ("empty", 0)].map(|(name, size)| {
@@ -67,7 +76,7 @@ fn wrong_arguments_are_a_usage_error() {
         assert_eq!(run(&["bench", "transfer", "--size", size], "").status.code(), Some(2), "{size}");
     }
     for arguments in
-        [&["bench", "hash"][..], &["bench", "swarm", "--up-limit", "0"], &["bench", "swarm", "--leechers", "0"]]
+        [&["bench", "hash"][..], &["bench", "swarm", "--up-limit", "0"], &["bench", "start", "--runs", "0"]]
     {
         assert_eq!(run(arguments, "").status.code(), Some(2), "{arguments:?}");
     }

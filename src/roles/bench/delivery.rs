@@ -62,7 +62,7 @@ impl Delivery<'_> {
 }
 
 /// Brings all peers into one group, which the first one owns.
-async fn gather(owner: &mut Process, others: impl Iterator<Item = &mut Process>) -> Result<(), BenchError> {
+pub(super) async fn gather(owner: &mut Process, others: impl Iterator<Item = &mut Process>) -> Result<(), BenchError> {
     owner.ask(&format!("create_group {GROUP}")).await?;
     for peer in others {
         peer.ask(&format!("join_group {GROUP}")).await?;
@@ -79,10 +79,8 @@ async fn gather(owner: &mut Process, others: impl Iterator<Item = &mut Process>)
 /// when the last one has it.
 async fn download(stage: &Stage, peers: Vec<Process>) -> Result<(Vec<Process>, Vec<PathBuf>), BenchError> {
     let (mut running, mut copies) = (JoinSet::new(), Vec::new());
-    for (index, mut peer) in peers.into_iter().enumerate() {
-        let folder = stage.path(&format!("copy-{index}"));
-        #[expect(clippy::disallowed_methods, reason = "for processes that are watched from outside")]
-        std::fs::create_dir(&folder).map_err(BenchError::io("make a folder for a copy"))?;
+    for (index, mut peer) in (0..).zip(peers) {
+        let folder = make_folder(stage, index)?;
         copies.push(folder.join(FILE_NAME));
         let commands =
             [format!("download_file {GROUP} {FILE_NAME} {}", word(&folder)), format!("wait {GROUP} {FILE_NAME}")];
@@ -95,4 +93,12 @@ async fn download(stage: &Stage, peers: Vec<Process>) -> Result<(Vec<Process>, V
     }
     let peers: Result<_, BenchError> = running.join_all().await.into_iter().collect();
     Ok((peers?, copies))
+}
+
+/// A new folder for the copies of one leecher.
+pub(super) fn make_folder(stage: &Stage, leecher: u32) -> Result<PathBuf, BenchError> {
+    let folder = stage.path(&format!("copy-{leecher}"));
+    #[expect(clippy::disallowed_methods, reason = "for processes that are watched from outside")]
+    std::fs::create_dir(&folder).map_err(BenchError::io("make a folder for a copy"))?;
+    Ok(folder)
 }

@@ -1,7 +1,9 @@
 //! Load tests of local swarms: one file a scenario. Every party is a process of its own, run and measured from the outside.
 
 pub mod hash;
+pub mod plot;
 pub mod report;
+pub mod start;
 pub mod swarm;
 pub mod transfer;
 
@@ -19,6 +21,8 @@ use report::Report;
 pub enum Scenario {
     /// One file from some seeders to some leechers on this machine: rate, CPU, memory, and whether the bytes are right
     Transfer(transfer::Options),
+    /// A small file from one seeder to one leecher at a time: how soon it is there
+    Start(start::Options),
     /// One file from one seeder to many leechers with equal uplinks: how near the least possible time
     Swarm(swarm::Options),
     /// Files hashed for `upload_file`, all hashes in one pass
@@ -71,6 +75,7 @@ impl BenchError {
 pub async fn run(scenario: Scenario) -> Result<bool, BenchError> {
     match scenario {
         Scenario::Transfer(options) => tell(&transfer::run(&options).await?, options.json),
+        Scenario::Start(options) => tell(&start::run(&options).await?, options.json),
         Scenario::Swarm(options) => tell(&swarm::run(&options).await?, options.json),
         Scenario::Hash(options) => tell(&hash::run(&options).await?, options.json),
     }

@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""Measures how much of a long link a download from one peer fills, and beside it how much a plain TCP stream does.
+
+    benches/links.py [--size 1GiB] [--rate 1000] [--links 0ms,50ms,200ms,50ms/1%,200ms/1%] [--json]    (as root)
+
+Two network namespaces are joined by a link of this script's own: packets of 1500 bytes go through two TUN devices and a process for each
+direction, which holds each packet back for half the round trip, lets no more than the rate pass, and drops some at random. (The
+kernel's netem does the same where it is built in; this needs nothing but TUN.) The queue before the link holds one round trip at
+that rate, at least 20 ms.
+
+A tracker and the seeder are at one end, the leecher at the other. `whole` is the file's size over the time from the command until the
+last verified byte is in place under the final name, `steady` the rate from the time on when a quarter was there: the difference is
+the start (looking up, connecting, joining: some ten round trips, and TCP's slow start). The plain stream is one connection with the
+system's own congestion control, which sends as many bytes as the file has; its steady rate is that after a quarter, too.
+
+Needs Linux, Python 3.9, iproute2 and cargo.
+"""
+
+import argparse
+import collections
+import fcntl
+import json
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MIB = 1 << 20
+MTU = 1500
+PORT = 7000
+ENDS = [("near", "198.18.0.1"), ("far", "198.18.0.2")]  # Addresses that RFC 2544 sets aside for benchmarks.
+LEAST_QUEUE_S = 0.02
+DEADLINE_S = 600
+
+
+def main():
+    options = parse_options()
+    if options.plain:
+        return plain_end(*options.plain)
+    p2p = options.p2p or build_p2p()
+    results = []
+    for link in options.links:
+        with Network(link, options.rate, options.sysctl) as network:
+            plain = run_plain(network, options.size)
+            ours = run_p2p(network, p2p, options)
+        capacity = options.rate * 1e6 / 8
+        found = {"link": link.name, "plain": share(plain, capacity), "p2p": share(ours, capacity), "peak_mib": ours["peak_mib"]}
+        results.append(found)
+        print(found, file=sys.stderr)
+    if options.json:
+        print(json.dumps({"size": options.size, "mbit_per_s": options.rate, "links": results}))
+    else:
+        print_table(results)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", type=parse_size, default=1 << 30, help="size of the file [1GiB]")
+    parser.add_argument("--rate", type=float, default=1000, help="Mbit/s that the link carries, IP headers included [1000]")
+    parser.add_argument("--links", type=parse_links, default=parse_links("0ms,50ms,200ms,50ms/1%,200ms/1%"), metavar="RTT[/LOSS],…",
+                        help="round trips and losses [0ms,50ms,200ms,50ms/1%%,200ms/1%%]")
+    parser.add_argument("--dir", type=Path, default=Path("/dev/shm"), help="where the files are [/dev/shm]")
+    parser.add_argument("--p2p", type=Path, help="a p2p to measure [built in release mode]")
+    parser.add_argument("--options", default="", help="more options for both clients")
+    parser.add_argument("--sysctl", action="append", default=[], metavar="NAME=VALUE",
+                        help="set in both namespaces, such as net.ipv4.tcp_congestion_control=cubic; may repeat")
+    parser.add_argument("--json", action="store_true", help="report as one JSON object")
+    parser.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def parse_size(text):
+    for unit, factor in {"KiB": 1 << 10, "MiB": MIB, "GiB": 1 << 30}.items():
+        if text.endswith(unit):
+            return int(text.removesuffix(unit)) * factor
+    return int(text)
+
+
+Link = collections.namedtuple("Link", "name round_trip_s loss")
+
+
+def parse_links(text):
+    return [parse_link(name) for name in text.split(",")]
+
+
+def parse_link(name):
+    match = re.fullmatch(r"(\d+)ms(?:/([\d.]+)%)?", name)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{name} is no link: 50ms or 50ms/1%")
+    return Link(name, int(match[1]) / 1e3, float(match[2] or 0) / 100)
+
+
+def build_p2p():
+    subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "p2p"], cwd=ROOT, check=True)
+    return ROOT / "target/release/p2p"
+
+
+class Network:
+    """Two namespaces and the link between them, while it stands."""
+
+    def __init__(self, link, mbit_per_s, settings):
+        self.link = link
+        self.settings = settings
+        self.bytes_per_s = mbit_per_s * 1e6 / 8
+        self.names = [f"p2p-{name}-{os.getpid()}" for name, _ in ENDS]
+        self.relays = []
+
+    def __enter__(self):
+        try:
+            ends = [self.make_end(*end) for end in zip(self.names, ENDS)]
+            self.relays = [self.start_relay(*pair) for pair in (ends, ends[::-1])]
+            for end in ends:
+                os.close(end)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for relay in self.relays:
+            os.kill(relay, signal.SIGKILL)
+            os.waitpid(relay, 0)
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+    def make_end(self, namespace, end):
+        name, address = end
+        device = f"p2p-{name}"
+        tun = open_tun(device)
+        run("ip", "netns", "add", namespace)
+        run("ip", "link", "set", device, "netns", namespace)
+        run("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", device)
+        run("ip", "-n", namespace, "link", "set", device, "mtu", str(MTU), "txqueuelen", "10000", "up")
+        run("ip", "-n", namespace, "link", "set", "lo", "up")
+        for setting in self.settings:
+            run("ip", "netns", "exec", namespace, "sysctl", "-qw", setting)
+        return tun
+
+    def start_relay(self, source, sink):
+        child = os.fork()
+        if child == 0:
+            try:
+                relay(source, sink, self.link, self.bytes_per_s)
+            finally:
+                os._exit(1)
+        return child
+
+    def at(self, end, *command):
+        """A command that runs at an end of the link."""
+        return ["ip", "netns", "exec", self.names[end], *map(str, command)]
+
+
+def run(*command):
+    subprocess.run(command, check=True)
+
+
+def open_tun(name):
+    """A device for IP packets without any header before them (TUNSETIFF with IFF_TUN and IFF_NO_PI)."""
+    tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x1001))
+    return tun
+
+
+def relay(source, sink, link, bytes_per_s):
+    """Moves packets in one direction, for ever."""
+    chance, clock = random.Random(source), time.monotonic
+    delay_s, loss, queue_s = link.round_trip_s / 2, link.loss, max(link.round_trip_s, LEAST_QUEUE_S)
+    on_the_way = collections.deque()
+    free_at = 0.0
+    while True:
+        wait_s = max(0.0, on_the_way[0][0] - clock()) if on_the_way else None
+        select.select([source], [], [], wait_s)
+        for packet in read_packets(source):
+            now = clock()
+            free_at = max(now, free_at)
+            if free_at - now < queue_s and chance.random() >= loss:
+                free_at += len(packet) / bytes_per_s
+                on_the_way.append((free_at + delay_s, packet))
+        now = clock()
+        while on_the_way and on_the_way[0][0] <= now:
+            os.write(sink, on_the_way.popleft()[1])
+
+
+def read_packets(source, most=64):
+    for _ in range(most):
+        try:
+            yield os.read(source, 2048)
+        except BlockingIOError:
+            return
+
+
+def run_plain(network, size):
+    """One TCP stream from end to end."""
+    script = Path(__file__).resolve()
+    sender = subprocess.Popen(network.at(0, sys.executable, script, "--plain", "send", size), stdout=subprocess.PIPE)
+    try:
+        sender.stdout.readline()
+        taken = subprocess.run(network.at(1, sys.executable, script, "--plain", "receive", size),
+                               check=True, stdout=subprocess.PIPE, timeout=DEADLINE_S)
+        return json.loads(taken.stdout)
+    finally:
+        sender.kill()
+        sender.wait()
+
+
+def plain_end(role, size):
+    return {"send": plain_send, "receive": plain_receive}[role](int(size))
+
+
+def plain_send(size):
+    with socket.create_server((ENDS[0][1], PORT)) as listener:
+        print("listening", flush=True)
+        stream, _ = listener.accept()
+    with stream:
+        block = bytes(256 * 1024)
+        for _ in range(0, size, len(block)):
+            stream.sendall(block)
+
+
+def plain_receive(size):
+    progress = Progress(size)
+    buffer = bytearray(MIB)
+    received = 0
+    with socket.create_connection((ENDS[0][1], PORT)) as stream:
+        while received < size:
+            count = stream.recv_into(buffer)
+            assert count > 0, "the plain stream was cut"
+            received += count
+            progress.note(received)
+    print(json.dumps(progress.rates()))
+
+
+class Progress:
+    """How many bytes had arrived when."""
+
+    def __init__(self, size):
+        self.size = size
+        self.begun = time.monotonic()
+        self.noted = []
+
+    def note(self, received):
+        self.noted.append((time.monotonic(), received))
+
+    def rates(self):
+        end = self.noted[-1][0]
+        quarter_at, quarter = next(noted for noted in self.noted if noted[1] >= self.size / 4)
+        return {"whole": self.size / (end - self.begun), "steady": (self.size - quarter) / max(end - quarter_at, 1e-3)}
+
+
+def run_p2p(network, binary, options):
+    folder = Path(tempfile.mkdtemp(prefix="links-", dir=options.dir))
+    parties = []
+    try:
+        return download(network, binary, options, folder, parties)
+    finally:
+        for party in parties:
+            party.stop()
+        shutil.rmtree(folder)
+
+
+def download(network, binary, options, folder, parties):
+    payload, copy = folder / "payload.bin", folder / "copy.bin"
+    make_file(payload, options.size)
+    info = folder / "tracker_info.txt"
+    info.write_text(f"{ENDS[0][1]}:5000\n")
+
+    def start(name, end, *arguments):
+        command = network.at(end, binary, *arguments, "--data-dir", folder / name)
+        parties.append(Party(command, folder / f"{name}.log"))
+        return parties[-1]
+
+    start("tracker", 0, "tracker", info, 1)
+    more = options.options.split()
+    clients = [start(name, end, "client", f"{address}:6000", info, "--json", *more) for end, (name, address) in enumerate(ENDS)]
+    for (name, _), client in zip(ENDS, clients):
+        client.ask(f"create_user {name} password")
+        client.ask(f"login {name} password")
+    seeder, leecher = clients
+    seeder.ask("create_group g")
+    leecher.ask("join_group g")
+    seeder.ask("accept_request g far")
+    seeder.ask(f"upload_file {payload} g")
+    progress = Progress(options.size)
+    leecher.ask(f"download_file g {payload.name} {copy}")
+    while True:
+        row = leecher.ask("show_downloads")["downloads"][0]
+        if row["state"] == "C":
+            break
+        assert row["state"] == "D", row
+        progress.note(min(row["have"], options.size - 1))
+        time.sleep(0.02)
+    progress.note(options.size)
+    same = subprocess.run(["cmp", payload, copy], check=False)
+    assert same.returncode == 0, "other bytes arrived than were sent"
+    return {**progress.rates(), "peak_mib": round(max(client.peak_mib() for client in clients), 1)}
+
+
+def make_file(path, size):
+    noise = bytearray(random.Random(1).randbytes(MIB))
+    with open(path, "xb") as file:
+        for offset in range(0, size, MIB):
+            noise[:8] = offset.to_bytes(8, "little")
+            noise[MIB // 2:MIB // 2 + 8] = (offset + 1).to_bytes(8, "little")
+            file.write(noise[:min(MIB, size - offset)])
+
+
+class Party:
+    """A running tracker or client. (`ip netns exec` becomes the program it runs, so the process is that one.)"""
+
+    def __init__(self, command, log):
+        self.log = open(log, "wb")
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
+
+    def ask(self, command):
+        watchdog = threading.Timer(DEADLINE_S, self.process.kill)
+        watchdog.start()
+        try:
+            self.process.stdin.write(f"{command}\n".encode())
+            self.process.stdin.flush()
+            for line in self.process.stdout:
+                answer = json.loads(line)
+                if "command" in answer:
+                    assert answer["ok"], answer
+                    return answer
+        finally:
+            watchdog.cancel()
+        raise AssertionError(f"no answer to {command}; see {self.log.name}")
+
+    def stop(self):
+        self.process.kill()
+        self.process.communicate()
+        self.log.close()
+
+    def peak_mib(self):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def share(rates, capacity):
+    return {name: round(rates[name] / capacity, 3) for name in ("whole", "steady")}
+
+
+def print_table(results):
+    row = "{:12} {:>12} {:>12} {:>12} {:>12} {:>9}"
+    print(row.format("link", "plain whole", "p2p whole", "plain steady", "p2p steady", "peak MiB"))
+    for found in results:
+        shares = [found[who][what] for what in ("whole", "steady") for who in ("plain", "p2p")]
+        print(row.format(found["link"], *(f"{value:.1%}" for value in shares), found["peak_mib"]))
+
+
+if __name__ == "__main__":
+    main()
