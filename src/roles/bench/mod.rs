@@ -3,12 +3,14 @@
 pub mod hash;
 pub mod report;
 pub mod swarm;
+pub mod tracker;
 pub mod transfer;
 
 mod delivery;
 mod payload;
 mod process;
 mod stage;
+mod town;
 
 use std::io;
 
@@ -23,6 +25,8 @@ pub enum Scenario {
     Swarm(swarm::Options),
     /// Files hashed for `upload_file`, all hashes in one pass
     Hash(hash::Options),
+    /// A crowd on two synchronized trackers: announces and lookups, logins, durable writes, memory of idle ones
+    Tracker(tracker::Options),
 }
 
 /// Why a load test could not be run to its end.
@@ -73,6 +77,7 @@ pub async fn run(scenario: Scenario) -> Result<bool, BenchError> {
         Scenario::Transfer(options) => tell(&transfer::run(&options).await?, options.json),
         Scenario::Swarm(options) => tell(&swarm::run(&options).await?, options.json),
         Scenario::Hash(options) => tell(&hash::run(&options).await?, options.json),
+        Scenario::Tracker(options) => tell(&tracker::run(&options).await?, options.json),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
         command::{self, Command},
         permission,
     },
+    store::tracker::ManifestPage,
 };
 
 /// Longest wait for this tracker to catch up with what the client has seen.
@@ -143,7 +144,7 @@ async fn put_page(
     let store = Arc::clone(&asker.node.store);
     let put = move || {
         header.check_page(page, &bytes).map_err(|error| refused(&error.to_string()))?;
-        store.put_page(&manifest, page, &bytes).map_err(|error| disk(&error))
+        store.put_pages(&[ManifestPage { manifest, page, bytes }]).map_err(|error| disk(&error))
     };
     asker.node.env.offload(put).await?;
     Ok((Answer::Done, VersionVector::default()))

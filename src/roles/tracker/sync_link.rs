@@ -27,7 +27,7 @@ use crate::{
         anti_entropy::{Action, Event, SyncLink},
         inbox::{Inbox, InboxError},
     },
-    store::tracker::{SnapshotReader, StoreError},
+    store::tracker::{ManifestPage, SnapshotReader, StoreError},
     transport::link::{Link, LinkError, LinkReader, LinkWriter},
 };
 
@@ -448,8 +448,8 @@ impl<'a> SyncTask<'a> {
         }
         let Some(header) = self.inbox.manifest(&manifest).cloned() else { return Ok(()) };
         header.check_page(page, &bytes).map_err(InboxError::from)?;
-        let store = Arc::clone(&self.node.store);
-        self.node.env.offload(move || store.put_page(&manifest, page, &bytes)).await?;
+        let (store, page_here) = (Arc::clone(&self.node.store), ManifestPage { manifest, page, bytes });
+        self.node.env.offload(move || store.put_pages(&[page_here])).await?;
         self.inbox.page_stored(manifest, page);
         self.ask_pages();
         self.install_when_whole().await?;

@@ -10,11 +10,27 @@ use crate::protocol::ids::ManifestId;
 /// Manifest and page → the page's bytes, checked before they came here.
 pub(super) const TABLE: TableDefinition<(&[u8; 32], u32), &[u8]> = TableDefinition::new("manifest_pages");
 
+/// A page of a manifest, with what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestPage {
+    /// The manifest.
+    pub manifest: ManifestId,
+    /// The page, from 0.
+    pub page: u32,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
 impl TrackerStore {
-    /// Writes a page, which the caller has checked against its manifest. One fsync.
-    pub fn put_page(&self, manifest: &ManifestId, page: u32, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Writes pages, which the caller has checked against their manifests. One fsync for them all.
+    pub fn put_pages(&self, pages: &[ManifestPage]) -> Result<(), StoreError> {
         let transaction = self.database.begin_write()?;
-        transaction.open_table(TABLE)?.insert((&manifest.0, page), bytes)?;
+        {
+            let mut table = transaction.open_table(TABLE)?;
+            for ManifestPage { manifest, page, bytes } in pages {
+                table.insert((&manifest.0, *page), bytes.as_slice())?;
+            }
+        }
         Ok(transaction.commit()?)
     }
 
@@ -73,11 +89,14 @@ pub(super) fn retain(table: &mut Pages<'_>, manifests: &BTreeSet<ManifestId>) ->
 mod tests {
     use super::{super::tests::store, *};
 
+    fn page(manifest: u8, page: u32, bytes: &[u8]) -> ManifestPage {
+        ManifestPage { manifest: ManifestId([manifest; 32]), page, bytes: bytes.to_vec() }
+    }
+
     #[test]
     fn missing_pages_are_those_not_written() {
         let (store, manifest) = (store(), ManifestId([3; 32]));
-        store.put_page(&manifest, 1, b"one").unwrap();
-        store.put_page(&ManifestId([4; 32]), 0, b"other").unwrap();
+        store.put_pages(&[page(3, 1, b"one"), page(4, 0, b"other")]).unwrap();
         assert_eq!(store.missing_pages(&manifest, 3).unwrap(), [0, 2]);
         assert_eq!(store.missing_pages(&manifest, 0).unwrap(), [] as [u32; 0]);
         assert_eq!(store.page(&manifest, 1).unwrap().as_deref(), Some(b"one".as_slice()));
@@ -87,9 +106,7 @@ mod tests {
     #[test]
     fn pages_never_shared_go_at_the_next_start() {
         let store = store();
-        for (manifest, page) in [(3, 0), (3, 1), (5, 7)] {
-            store.put_page(&ManifestId([manifest; 32]), page, b"page").unwrap();
-        }
+        store.put_pages(&[page(3, 0, b"page"), page(3, 1, b"page"), page(5, 7, b"page")]).unwrap();
         store.replay(|_| {}).unwrap();
         assert_eq!(store.page(&ManifestId([3; 32]), 0).unwrap(), None);
         assert_eq!(store.page(&ManifestId([3; 32]), 1).unwrap(), None);
@@ -99,9 +116,7 @@ mod tests {
     #[test]
     fn pages_of_other_manifests_stay() {
         let store = store();
-        for manifest in [3, 4, 5] {
-            store.put_page(&ManifestId([manifest; 32]), 0, b"page").unwrap();
-        }
+        store.put_pages(&[3, 4, 5].map(|manifest| page(manifest, 0, b"page"))).unwrap();
         store.drop_pages(&[ManifestId([4; 32])]).unwrap();
         let has = |manifest| store.page(&ManifestId([manifest; 32]), 0).unwrap().is_some();
         assert_eq!([3, 4, 5].map(has), [true, false, true]);
