@@ -21,7 +21,7 @@ pub(in super::super) const MEMBERS: u32 = 20;
 /// Sessions that serve one file.
 pub(in super::super) const SWARM: u32 = 4;
 /// Bytes of every shared file: one piece, so one page of its manifest.
-const FILE_SIZE: u64 = 300_000;
+pub(in super::super) const FILE_SIZE: u64 = 300_000;
 /// Changes in one transaction.
 const BATCH: usize = 10_000;
 
@@ -35,6 +35,12 @@ pub(in super::super) struct Census {
 }
 
 impl Census {
+    /// One group and ten residents for every hundred shares.
+    pub(in super::super) fn of_shares(shares: u32) -> Self {
+        let groups = (shares / 100).max(2);
+        Self { residents: (shares / 10).max(groups).max(MEMBERS), groups, shares }
+    }
+
     /// Residents in groups of [`MEMBERS`], each in one, and nothing shared.
     pub(in super::super) fn of_sessions(sessions: u32) -> Self {
         Self { residents: sessions, groups: sessions / MEMBERS, shares: 0 }
@@ -47,7 +53,7 @@ impl Census {
     }
 
     /// Which group, and which member of it, shares something.
-    fn sharer(&self, share: u32) -> (u32, u32) {
+    pub(in super::super) fn sharer(&self, share: u32) -> (u32, u32) {
         (share % self.groups, share / self.groups % MEMBERS)
     }
 }

@@ -51,8 +51,9 @@ pub(in super::super) struct Cluster {
 }
 
 impl Cluster {
-    /// Writes the town into the log of tracker 1. Nothing runs yet.
-    pub(in super::super) fn found(chosen: Option<&Path>, census: Census) -> Result<Self, BenchError> {
+    /// Writes the town into the log of tracker 1, and `listed` trackers into the list: the two, and [`STAND_IN`] if it is
+    /// needed. Nothing runs yet.
+    pub(in super::super) fn found(chosen: Option<&Path>, census: Census, listed: u16) -> Result<Self, BenchError> {
         let env = Environment::system().map_err(BenchError::io("draw keys"))?;
         let dir = work_folder(chosen).map_err(BenchError::io("make a folder for the trackers"))?;
         let base_ms = env.wall_clock.now_ms().saturating_sub(AGE_MS);
@@ -61,6 +62,7 @@ impl Cluster {
         let list: String = addresses
             .iter()
             .zip(&secrets)
+            .take(usize::from(listed))
             .map(|(address, secret)| format!("{address} {}\n", device_key_text(&secret.key())))
             .collect();
         let info = dir.path().join("tracker_info.txt");
@@ -128,9 +130,9 @@ impl Cluster {
         }
     }
 
-    /// Starts both trackers, and waits until they are in sync.
+    /// Starts both trackers of a list of three, and waits until they are in sync.
     pub(in super::super) async fn run(chosen: Option<&Path>, census: Census) -> Result<Self, BenchError> {
-        let mut cluster = Self::found(chosen, census)?;
+        let mut cluster = Self::found(chosen, census, STAND_IN)?;
         for no in [1, 2] {
             cluster.start(no).await?;
         }
@@ -171,6 +173,12 @@ impl Cluster {
     /// What one tracker has taken.
     pub(in super::super) fn usage(&self, no: u16) -> Usage {
         self.running.get(&no).map(Process::usage).unwrap_or_default()
+    }
+
+    /// Bytes of a tracker's log and pages on disk.
+    pub(in super::super) fn disk_bytes(&self, no: u16) -> u64 {
+        let path = self.dir.path().join(name(no)).join("tracker.redb");
+        self.env.disk.stat(&path).map_or(0, |stat| stat.stamp.size)
     }
 
     /// Resident bytes of a tracker once it has come to rest.

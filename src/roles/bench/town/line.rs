@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
-use super::super::BenchError;
+use super::{super::BenchError, meter::Tally};
 use crate::{
     protocol::{
         client::{Answer, FromTracker, Presence, Request, ToTracker, VERSION},
@@ -108,6 +111,36 @@ impl Line {
         self.put(VersionVector::default(), request);
         self.flush().await?;
         self.told().await?.result.map_err(|failure| refused(&self.name, command, &failure))
+    }
+
+    /// Asks until `end`, with [`WINDOW`] questions under way: `put` queues one and says what it is about, `is_right` looks at
+    /// the answer.
+    pub(in super::super) async fn keep_asking<T>(
+        &mut self,
+        end: Instant,
+        mut put: impl FnMut(&mut Self) -> (u64, T),
+        mut is_right: impl FnMut(T, Told) -> bool,
+    ) -> Result<Tally, BenchError> {
+        let (mut tally, mut asked) = (Tally::default(), BTreeMap::new());
+        loop {
+            let is_over = Instant::now() >= end;
+            while !is_over && asked.len() < WINDOW {
+                let (seq, about) = put(self);
+                asked.insert(seq, (about, Instant::now()));
+            }
+            self.flush().await?;
+            if asked.is_empty() {
+                return Ok(tally);
+            }
+            // Half of the window at once: otherwise every question would be a record and a system call of its own.
+            while asked.len() > if is_over { 0 } else { WINDOW / 2 } {
+                let told = self.told().await?;
+                match asked.remove(&told.seq) {
+                    Some((about, since)) => tally.count(since, is_right(about, told)),
+                    None => tally.wrong += 1,
+                }
+            }
+        }
     }
 
     /// Gives a sign of life, and takes whatever comes.

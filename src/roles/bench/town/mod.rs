@@ -5,6 +5,7 @@ pub(super) mod cluster;
 pub(super) mod crowd;
 pub(super) mod idle;
 pub(super) mod line;
+pub(super) mod lookups;
 pub(super) mod meter;
 pub(super) mod presence;
 pub(super) mod writes;

@@ -13,7 +13,7 @@ use super::{
     census,
     cluster::Cluster,
     crowd::Crowd,
-    line::{Line, Told, WINDOW},
+    line::{Line, Told},
     meter::{Meter, Rate, Tally},
 };
 use crate::protocol::{
@@ -131,9 +131,6 @@ struct Member {
     rng: ChaCha20Rng,
     /// What it has announced last.
     said: BTreeMap<FileId, u8>,
-    /// Lookups under way: of which file, since when.
-    asked: BTreeMap<u64, (u32, Instant)>,
-    turn: u32,
     tally: Tally,
 }
 
@@ -146,53 +143,36 @@ impl Member {
             first_file: FIRST_OWN_FILE + link * OWN_FILES,
             rng: cluster.env.rng("bench lookups", u64::from(link)),
             said: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            turn: 0,
             tally: Tally::default(),
         })
     }
 
     async fn run(mut self, end: Instant) -> Result<Self, BenchError> {
-        loop {
-            let is_over = Instant::now() >= end;
-            while !is_over && self.asked.len() < WINDOW {
-                self.announce();
-                self.look_up();
-            }
-            self.line.flush().await?;
-            if self.asked.is_empty() {
-                return Ok(self);
-            }
-            while self.asked.len() > if is_over { 0 } else { WINDOW / 2 } {
-                let told = self.line.told().await?;
-                self.take(told);
-            }
-        }
+        let Self { line, crowd, first_file, rng, said, .. } = &mut self;
+        let mut turn = 0;
+        let put = |line: &mut Line| {
+            line.say(announce(*first_file, turn, said));
+            turn += 1;
+            let number = rng.next_u32() % crowd.files();
+            let (group, file) = crowd.file(number);
+            (line.put(VersionVector::default(), Request::GetSwarm { group, file }), number)
+        };
+        let is_right =
+            |number, told: Told| !told.stale && told.result.is_ok_and(|answer| is_swarm(crowd, number, &swarm(answer)));
+        self.tally = line.keep_asking(end, put, is_right).await?;
+        // Each answer says that the announce before it has been taken.
+        self.tally.untimed = self.tally.times_us.len() as u64;
+        Ok(self)
     }
+}
 
-    fn announce(&mut self) {
-        let file = census::served_file(self.first_file + self.turn % OWN_FILES);
-        let percent = u8::try_from(self.turn / OWN_FILES % 101).unwrap_or(100);
-        self.turn += 1;
-        self.said.insert(file, percent);
-        let serving = vec![Serving { group: own_group(), file, percent }];
-        self.line.say(Presence { reset: false, address: ADDRESS.to_owned(), serving, ended: Vec::new() });
-    }
-
-    fn look_up(&mut self) {
-        let number = self.rng.next_u32() % self.crowd.files();
-        let (group, file) = self.crowd.file(number);
-        let seq = self.line.put(VersionVector::default(), Request::GetSwarm { group, file });
-        self.asked.insert(seq, (number, Instant::now()));
-    }
-
-    /// The answer also says that the announce before it has been taken.
-    fn take(&mut self, told: Told) {
-        let Some((number, since)) = self.asked.remove(&told.seq) else { return self.tally.wrong += 1 };
-        let is_right = !told.stale && told.result.is_ok_and(|answer| is_swarm(&self.crowd, number, &swarm(answer)));
-        self.tally.count(since, is_right);
-        self.tally.untimed += 1;
-    }
+/// The announce of one of a link's own files, which it notes in `said`.
+fn announce(first_file: u32, turn: u32, said: &mut BTreeMap<FileId, u8>) -> Presence {
+    let file = census::served_file(first_file + turn % OWN_FILES);
+    let percent = u8::try_from(turn / OWN_FILES % 101).unwrap_or(100);
+    said.insert(file, percent);
+    let serving = vec![Serving { group: own_group(), file, percent }];
+    Presence { reset: false, address: ADDRESS.to_owned(), serving, ended: Vec::new() }
 }
 
 /// Every visitor is a member of every group.
