@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     claim::{Claims, Renamed},
     effect::Effect,
+    few::FewSet,
     fingerprint::Fingerprint,
     fold::Touched,
     group::{Before, Group},
@@ -305,7 +306,7 @@ impl Catalog {
         self.refresh_share(id, out);
     }
 
-    fn instance_shares(&mut self, begun: &Begun) -> &mut BTreeSet<ShareId> {
+    fn instance_shares(&mut self, begun: &Begun) -> &mut FewSet<ShareId> {
         &mut self.groups.entry(begun.group).or_default().instance_mut(begun.membership).shares
     }
 

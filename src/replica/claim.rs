@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::few::FewSet;
 use crate::mutant::Mutant;
 use crate::protocol::{
     ids::TrackerNo,
@@ -88,14 +89,17 @@ pub struct Renamed<N, Id> {
 #[derive(Clone, Debug)]
 pub struct Claims<N, Id> {
     live: BTreeMap<Id, Claim<N>>,
-    claimants: BTreeMap<N, BTreeSet<(Timestamp, Id)>>,
+    claimants: BTreeMap<N, FewSet<(Timestamp, Id)>>,
     names: BTreeMap<Id, N>,
     holders: BTreeMap<N, Id>,
+    /// Those who lost the name they claim.
+    lost: BTreeSet<Id>,
 }
 
 impl<N, Id> Default for Claims<N, Id> {
     fn default() -> Self {
-        Self { live: BTreeMap::new(), claimants: BTreeMap::new(), names: BTreeMap::new(), holders: BTreeMap::new() }
+        let (live, claimants, names) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { live, claimants, names, holders: BTreeMap::new(), lost: BTreeSet::new() }
     }
 }
 
@@ -117,7 +121,7 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
 
     /// All who claim `name`, the one who holds it first.
     pub fn claimants(&self, name: &N) -> impl Iterator<Item = Id> + '_ {
-        self.claimants.get(name).into_iter().flatten().map(|&(_, id)| id)
+        self.claimants.get(name).into_iter().flat_map(FewSet::iter).map(|&(_, id)| id)
     }
 
     /// All by name.
@@ -127,8 +131,7 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
 
     /// Those who lost the name they claim.
     pub fn losers(&self) -> impl Iterator<Item = Id> + '_ {
-        let contested = self.claimants.values().filter(|claimants| claimants.len() > 1);
-        contested.flat_map(|claimants| claimants.iter().skip(1)).map(|&(_, id)| id)
+        self.lost.iter().copied()
     }
 
     /// Sets or withdraws the claim of `id`; returns who is called otherwise now.
@@ -169,13 +172,17 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
     fn rename(&mut self, touched: &BTreeSet<N>, id: Id) -> Vec<Renamed<N, Id>> {
         let ids: BTreeSet<Id> = touched.iter().flat_map(|name| self.claimants(name)).chain([id]).collect();
         let before: Vec<_> = ids.iter().map(|&id| (id, self.names.remove(&id))).collect();
-        for (_, name) in &before {
+        for (id, name) in &before {
+            self.lost.remove(id);
             if let Some(name) = name {
                 self.holders.remove(name);
             }
         }
-        for name in touched {
-            for (id, name) in self.derive(name) {
+        for claimed in touched {
+            for (id, name) in self.derive(claimed) {
+                if name != *claimed {
+                    self.lost.insert(id);
+                }
                 self.holders.insert(name.clone(), id);
                 self.names.insert(id, name);
             }

@@ -12,6 +12,7 @@ pub mod claim;
 pub mod clock;
 pub mod command;
 pub mod effect;
+pub mod few;
 mod fingerprint;
 pub mod fold;
 mod fold_group;

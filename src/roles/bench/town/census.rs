@@ -206,7 +206,7 @@ mod tests {
         let store = TrackerStore::new(database).unwrap();
         write(census, &store, DeviceKey([1; 32]), &Credential("hash".to_owned()), 1_000_000).unwrap();
         let mut catalog = Catalog::new();
-        store.replay(|kept| catalog.restore(&kept)).unwrap();
+        store.read(|kept| catalog.restore(&kept)).unwrap();
         catalog
     }
 
