@@ -11,6 +11,7 @@ use super::{
     group::{Before, Group},
     membership::State,
     share::{Begun, Shares, Turned},
+    table::IdTable,
     user::User,
 };
 use crate::protocol::{
@@ -32,12 +33,12 @@ use crate::protocol::{
 pub struct Catalog {
     vector: VersionVector,
     latest: Timestamp,
-    pub(super) users: BTreeMap<UserId, User>,
+    pub(super) users: IdTable<UserId, User>,
     pub(super) user_names: Claims<UserName, UserId>,
-    pub(super) groups: BTreeMap<GroupId, Group>,
+    pub(super) groups: IdTable<GroupId, Box<Group>>,
     pub(super) group_names: Claims<GroupName, GroupId>,
     pub(super) shares: Shares,
-    pub(super) requests: BTreeMap<RequestId, Known>,
+    pub(super) requests: IdTable<RequestId, Known>,
     /// Changes that are not known to be stable, and what they touched: there may be something to forget once they are.
     pub(super) touched: BTreeMap<Dot, Touched>,
     /// What could not be forgotten yet though all that touched it is stable.

@@ -5,9 +5,15 @@
 //! claims it literally. Text before the last `~` tells which claim a marked name comes from, so two claims to
 //! different names never derive the same one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hash,
+};
 
-use super::few::FewSet;
+use super::{
+    few::FewSet,
+    table::{IdTable, NameTable},
+};
 use crate::mutant::Mutant;
 use crate::protocol::{
     ids::TrackerNo,
@@ -16,7 +22,7 @@ use crate::protocol::{
 };
 
 /// A name that can be claimed and marked.
-pub trait ClaimedName: Clone + Ord {
+pub trait ClaimedName: Clone + Ord + Hash {
     /// The name that this one would be a marked form of: all before the last `~`.
     fn unmarked(&self) -> Option<Self>;
 
@@ -88,9 +94,9 @@ pub struct Renamed<N, Id> {
 /// All live claims of one kind, and the names that follow from them.
 #[derive(Clone, Debug)]
 pub struct Claims<N, Id> {
-    live: BTreeMap<Id, Claim<N>>,
-    claimants: BTreeMap<N, FewSet<(Timestamp, Id)>>,
-    names: BTreeMap<Id, N>,
+    live: IdTable<Id, Claim<N>>,
+    claimants: NameTable<N, FewSet<(Timestamp, Id)>>,
+    names: IdTable<Id, N>,
     holders: BTreeMap<N, Id>,
     /// Those who lost the name they claim.
     lost: BTreeSet<Id>,
@@ -98,12 +104,12 @@ pub struct Claims<N, Id> {
 
 impl<N, Id> Default for Claims<N, Id> {
     fn default() -> Self {
-        let (live, claimants, names) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (live, claimants, names) = (IdTable::default(), NameTable::default(), IdTable::default());
         Self { live, claimants, names, holders: BTreeMap::new(), lost: BTreeSet::new() }
     }
 }
 
-impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
+impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
     /// What `id` is called now.
     pub fn name(&self, id: &Id) -> Option<&N> {
         self.names.get(id)
@@ -116,7 +122,9 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
 
     /// Who is called `name` now.
     pub fn holder(&self, name: &N) -> Option<Id> {
-        self.holders.get(name).copied()
+        let called = |id: &Id| self.names.get(id) == Some(name);
+        let base = || name.unmarked().and_then(|base| self.claimants(&base).find(called));
+        self.claimants(name).find(called).or_else(base)
     }
 
     /// All who claim `name`, the one who holds it first.
@@ -314,9 +322,12 @@ mod tests {
                 fresh.set(FileId([*id; 32]), claim.clone());
             }
             prop_assert_eq!(&claims.names, &fresh.names);
-            prop_assert_eq!(&claims.names, &called);
+            prop_assert_eq!(claims.names.len(), called.len());
+            prop_assert!(called.iter().all(|(id, name)| claims.name(id) == Some(name) && claims.holder(name) == Some(*id)));
             prop_assert_eq!(claims.holders.len(), last.values().flatten().count());
             prop_assert!(claims.holders.iter().all(|(name, id)| claims.names[id] == *name));
+            let lost = called.iter().filter(|(id, name)| claims.claimed(id) != Some(*name)).map(|(id, _)| *id);
+            prop_assert!(claims.losers().eq(lost));
         }
     }
 }

@@ -130,7 +130,7 @@ impl Catalog {
 
     /// Number of changes known that are not forgotten, and of requests remembered: what memory is bounded by.
     pub fn size(&self) -> (usize, usize) {
-        (self.requests.values().map(|known| known.changes as usize).sum(), self.requests.len())
+        (self.requests.sum(|known| known.changes as usize), self.requests.len())
     }
 
     fn take_stable(&mut self, cut: &Cut, most: usize) -> Vec<(Dot, Touched)> {

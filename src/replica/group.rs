@@ -295,6 +295,11 @@ impl Group {
         self.members.keys().copied()
     }
 
+    /// Whether a membership of the user lives.
+    pub fn has_member(&self, user: &UserId) -> bool {
+        self.members.contains_key(user)
+    }
+
     /// Number of members, the owner included.
     pub fn member_count(&self) -> u32 {
         u32::try_from(self.members.len()).unwrap_or(u32::MAX)

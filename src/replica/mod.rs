@@ -25,6 +25,7 @@ pub mod permission;
 pub mod query;
 pub mod share;
 pub mod stability;
+pub mod table;
 pub mod user;
 
 pub use catalog::Catalog;

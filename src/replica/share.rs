@@ -6,6 +6,7 @@ use super::{
     claim::{Claim, Claims, Renamed},
     few::{FewMap, FewSet},
     stability::Cut,
+    table::IdTable,
 };
 use crate::protocol::{
     ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, TrackerNo, UserId},
@@ -88,13 +89,13 @@ pub(super) struct Turned {
 /// All shares and files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shares {
-    all: BTreeMap<ShareId, Share>,
-    files: BTreeMap<FileId, File>,
-    names: BTreeMap<GroupId, Claims<FileName, FileId>>,
+    all: IdTable<ShareId, Box<Share>>,
+    files: IdTable<FileId, Box<File>>,
+    names: IdTable<GroupId, Claims<FileName, FileId>>,
     /// How many files have this manifest.
-    manifests: BTreeMap<ManifestId, u32>,
+    manifests: IdTable<ManifestId, u32>,
     endings: BTreeMap<Dot, Ending>,
-    by_device: BTreeMap<(UserId, DeviceKey), FewSet<ShareId>>,
+    by_device: IdTable<(UserId, DeviceKey), FewSet<ShareId>>,
 }
 
 impl Shares {
@@ -110,7 +111,7 @@ impl Shares {
         let file = self.files.entry(begun.file).or_insert_with(|| {
             *manifests.entry(manifest.id()).or_default() += 1;
             let (shares, live) = (FewSet::default(), FewSet::default());
-            File { group: begun.group, manifest: manifest.clone(), shares, live }
+            Box::new(File { group: begun.group, manifest: manifest.clone(), shares, live })
         });
         file.shares.insert(id);
         let share = self.all.entry(id).or_default();

@@ -18,7 +18,10 @@ use crate::protocol::{
     limits::{MAX_PRESENCE_FILES, MAX_SHARES},
     sync::DevicePresence,
 };
-use crate::replica::few::{FewMap, FewSet};
+use crate::replica::{
+    few::{FewMap, FewSet},
+    table::IdTable,
+};
 
 /// How long the seats at a lost tracker stay.
 pub(super) const GRACE: Duration = Duration::from_secs(15);
@@ -67,8 +70,8 @@ pub(super) struct Server<'a> {
 #[derive(Debug, Default)]
 pub(super) struct PresenceMap {
     seats: BTreeMap<DeviceKey, FewMap<Home, Seat>>,
-    by_file: BTreeMap<FileId, FewSet<DeviceKey>>,
-    by_user: BTreeMap<UserId, FewSet<DeviceKey>>,
+    by_file: IdTable<FileId, FewSet<DeviceKey>>,
+    by_user: IdTable<UserId, FewSet<DeviceKey>>,
     /// Files that each link here serves in a group.
     here: BTreeMap<GroupId, FewMap<LinkNo, u32>>,
     turns: u64,

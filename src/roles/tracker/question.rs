@@ -175,7 +175,8 @@ fn with_presence(state: &State, mut info: FileInfo) -> FileInfo {
 
 /// Devices of members that serve a file of a group now.
 fn swarm(state: &State, group: GroupId, file: FileId) -> impl Iterator<Item = Server<'_>> {
-    let is_member = move |server: &Server<'_>| state.catalog.membership(&group, &server.seat.user).is_some();
+    let record = state.catalog.group(&group);
+    let is_member = move |server: &Server<'_>| record.is_some_and(|record| record.has_member(&server.seat.user));
     state.presence.servers(file).filter(move |server| server.group == group).filter(is_member)
 }
 
