@@ -122,9 +122,9 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
 
     /// Who is called `name` now.
     pub fn holder(&self, name: &N) -> Option<Id> {
-        let called = |id: &Id| self.names.get(id) == Some(name);
-        let base = || name.unmarked().and_then(|base| self.claimants(&base).find(called));
-        self.claimants(name).find(called).or_else(base)
+        let claimant = self.claimants(name).find(|id| self.names.get(id) == Some(name));
+        // Whoever bears a mark has another name than it claims.
+        claimant.or_else(|| name.unmarked().and_then(|_| self.holders.get(name).copied()))
     }
 
     /// All who claim `name`, the one who holds it first.

@@ -169,6 +169,15 @@ impl<'a, K, V> Iterator for Keys<'a, K, V> {
     }
 }
 
+impl<'a, K: Ord, V> IntoIterator for &'a FewMap<K, V> {
+    type Item = (&'a K, &'a V);
+    type IntoIter = Iter<'a, K, V>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl<'a, K: Ord> IntoIterator for &'a FewSet<K> {
     type Item = &'a K;
     type IntoIter = Keys<'a, K, ()>;

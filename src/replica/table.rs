@@ -18,12 +18,14 @@ pub type NameTable<K, V> = Table<K, V, DefaultHasher>;
 
 /// A map without an order.
 #[derive(Clone, Debug)]
+pub struct Table<K, V, H>(Hashed<K, V, H>);
+
 #[expect(clippy::disallowed_types, reason = "its order is not to be seen from outside, and there is no chance in it")]
-pub struct Table<K, V, H>(std::collections::HashMap<K, V, BuildHasherDefault<H>>);
+type Hashed<K, V, H> = std::collections::HashMap<K, V, BuildHasherDefault<H>>;
 
 impl<K, V, H> Default for Table<K, V, H> {
     fn default() -> Self {
-        Self(Default::default())
+        Self(Hashed::default())
     }
 }
 

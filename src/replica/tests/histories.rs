@@ -158,11 +158,12 @@ fn has_request_and_accept(record: &crate::replica::group::Group, user: UserId) -
 }
 
 fn ended(catalog: &Catalog) -> BTreeSet<(GroupId, MembershipId)> {
-    let of = |(id, group): (&GroupId, &Box<crate::replica::group::Group>)| {
+    let of = |id: &GroupId| {
+        let group = &catalog.groups[id];
         let over = group.instances.iter().filter(|(_, instance)| instance.state == State::Ended);
         over.map(|(membership, _)| (*id, *membership)).collect::<Vec<_>>()
     };
-    catalog.groups.sorted().into_iter().flat_map(of).collect()
+    catalog.groups.sorted().into_keys().flat_map(of).collect()
 }
 
 /// All changes, each origin's in order, the origins interleaved by `picks`, some repeated.

@@ -62,8 +62,12 @@ pub struct Size {
     pub disk_mib: f64,
     /// Seconds from the start of a tracker that has it all until it answers a client.
     pub start_s: f64,
+    /// Seconds of its processor time.
+    pub start_cpu_s: f64,
     /// Seconds from the start of an empty tracker until it has confirmed all.
     pub sync_s: f64,
+    /// Seconds of processor time of both trackers meanwhile.
+    pub sync_cpu_s: f64,
     /// Memory of the tracker that started with it (resident), in MiB.
     pub resident_mib: f64,
     /// Files looked up by name.
@@ -78,8 +82,8 @@ impl report::Report for Report {
         vec![
             ("catalog", both(|size| format!("{} users, {} groups, {} shares", size.users, size.groups, size.shares))),
             ("disk", both(|size| format!("{:.1} MiB", size.disk_mib))),
-            ("start", both(|size| format!("{:.2} s", size.start_s))),
-            ("sync", both(|size| format!("{:.2} s", size.sync_s))),
+            ("start", both(|size| format!("{:.2} s, {:.2} of a processor", size.start_s, size.start_cpu_s))),
+            ("sync", both(|size| format!("{:.2} s, {:.2} of a processor at both", size.sync_s, size.sync_cpu_s))),
             ("memory", both(|size| format!("{:.1} MiB", size.resident_mib))),
             ("lookups", self.large.lookups.told("of a file")),
             ("a hundredth", self.small.lookups.told("of a file")),
@@ -111,11 +115,12 @@ async fn measure(options: &Options, shares: u32) -> Result<(Size, bool), BenchEr
     let census = Census::of_shares(shares);
     let mut cluster = Cluster::found(options.dir.as_deref(), census, 2)?;
     let start_s = cluster.start(1).await?.as_secs_f64();
+    let start_cpu_s = cluster.cpu_s();
     let resident = cluster.settled(1).await;
-    let begun = Instant::now();
+    let (begun, before_s) = (Instant::now(), cluster.cpu_s());
     cluster.start(2).await?;
     cluster.until_synced().await?;
-    let sync_s = begun.elapsed().as_secs_f64();
+    let (sync_s, sync_cpu_s) = (begun.elapsed().as_secs_f64(), cluster.cpu_s() - before_s);
     let disk = cluster.disk_bytes(1);
     let (lookups, all_found) = lookups::run(&cluster, options.links, time).await?;
     let (writes, all_kept) = writes::run(&cluster, options.links, options.writers, time).await?;
@@ -125,7 +130,9 @@ async fn measure(options: &Options, shares: u32) -> Result<(Size, bool), BenchEr
         shares,
         disk_mib: round(float(disk) / MIB),
         start_s: round(start_s),
+        start_cpu_s: round(start_cpu_s),
         sync_s: round(sync_s),
+        sync_cpu_s: round(sync_cpu_s),
         resident_mib: round(float(resident) / MIB),
         lookups,
         writes,

@@ -165,7 +165,7 @@ impl Connection {
                 match request::answer_at_once(&self.asker, &seen, request) {
                     Ok(answered) => Ok(Some(self.asker.told(seq, answered))),
                     Err(request) => {
-                        self.begin(slots, (seq, nonce, seen, request));
+                        self.begin(slots, (seq, nonce, seen, *request));
                         Ok(None)
                     }
                 }

@@ -430,18 +430,20 @@ async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result<Loaded, St
         let store = Arc::clone(store);
         env.offload(move || store.part(after, PART))
     };
-    let (mut catalog, mut part) = (Catalog::new(), read(None).await?);
-    while let Some(last) = part.last().map(|kept| kept.change.dot) {
+    let (mut catalog, mut batch) = (Catalog::new(), read(None).await?);
+    while let Some(last) = batch.last().map(|kept| kept.change.dot) {
         let restore = env.offload(move || {
-            part.iter().for_each(|kept| catalog.restore(kept));
+            for kept in &batch {
+                catalog.restore(kept);
+            }
             catalog
         });
         let next;
         (catalog, next) = tokio::join!(restore, read(Some(last)));
-        part = next?;
+        batch = next?;
     }
-    let past_of = Arc::clone(store);
-    let (past, buried) = env.offload(move || past_of.past()).await?;
+    let log = Arc::clone(store);
+    let (past, buried) = env.offload(move || log.past()).await?;
     let tombstones = buried.iter().map(|tombstone| tombstone.request).collect();
     catalog.forgotten(&past.folded, past.latest, buried);
     Ok(Loaded { catalog, past, tombstones })

@@ -112,7 +112,7 @@ impl PresenceMap {
         if homes.is_empty() {
             self.seats.remove(&device);
         }
-        for (_, (group, _)) in seat.serving.iter() {
+        for (_, (group, _)) in &seat.serving {
             self.count_here(home, *group, false);
         }
         self.unlist_user(device, seat.user);

@@ -48,16 +48,16 @@ pub(super) fn look_up_at_once(
     asker: &Asker,
     seen: &VersionVector,
     request: Request,
-) -> Result<(Result<Answer, Failure>, VersionVector), Request> {
+) -> Result<(Result<Answer, Failure>, VersionVector), Box<Request>> {
     if !is_lookup(&request) {
-        return Err(request);
+        return Err(Box::new(request));
     }
     let state = asker.node.state();
     let session = state.clients.get(asker.link).and_then(|client| client.session);
     let Some(session) =
         session.filter(|_| asker.node.is_durable(seen) && asker.node.is_durable(state.catalog.vector()))
     else {
-        return Err(request);
+        return Err(Box::new(request));
     };
     let shows = state.catalog.vector().clone();
     Ok((look_up(asker, &state, session.user, request), shows))

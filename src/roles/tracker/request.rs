@@ -39,7 +39,7 @@ impl Answered {
 }
 
 /// Answers a question, where nothing has to be waited for; otherwise returns it.
-pub(super) fn answer_at_once(asker: &Asker, seen: &VersionVector, request: Request) -> Result<Answered, Request> {
+pub(super) fn answer_at_once(asker: &Asker, seen: &VersionVector, request: Request) -> Result<Answered, Box<Request>> {
     let (result, shows) = question::look_up_at_once(asker, seen, request)?;
     Ok(match result {
         Ok(answer) => Answered { seen: shows, stale: false, result: Ok(answer) },

@@ -59,12 +59,9 @@ impl Cluster {
         let base_ms = env.wall_clock.now_ms().saturating_sub(AGE_MS);
         let addresses = (0..STAND_IN).map(|_| free_address()).collect::<Result<Vec<_>, _>>()?;
         let secrets: Vec<_> = (0..STAND_IN).map(|no| secret(&env, "bench tracker", u64::from(no))).collect();
-        let list: String = addresses
-            .iter()
-            .zip(&secrets)
-            .take(usize::from(listed))
-            .map(|(address, secret)| format!("{address} {}\n", device_key_text(&secret.key())))
-            .collect();
+        let lines = addresses.iter().zip(&secrets).take(usize::from(listed));
+        let lines = lines.map(|(address, secret)| format!("{address} {}\n", device_key_text(&secret.key())));
+        let list = lines.collect::<Vec<_>>().concat();
         let info = dir.path().join("tracker_info.txt");
         #[expect(clippy::disallowed_methods, reason = "for processes that are watched from outside")]
         std::fs::write(&info, list).map_err(BenchError::io("write the list of trackers"))?;

@@ -67,11 +67,6 @@ impl Crowd {
         self.sessions / SWARM
     }
 
-    /// A file, and the group it is served in.
-    pub(in super::super) fn file(&self, number: u32) -> (GroupId, FileId) {
-        (census::group(number * SWARM / MEMBERS), census::served_file(number))
-    }
-
     /// Who serves a file.
     pub(in super::super) fn swarm(&self, file: u32) -> &[DeviceKey] {
         &self.swarms[file as usize]
@@ -82,7 +77,7 @@ impl Crowd {
     pub(in super::super) async fn announce(&self, percent: u8, is_first: bool) -> Result<(), BenchError> {
         let all: Vec<u32> = (0..self.sessions).collect();
         for part in all.chunks(BATCH) {
-            let said = part.iter().map(|session| self.presence(*session, percent, is_first)).collect();
+            let said = part.iter().map(|session| presence(*session, percent, is_first)).collect();
             let message = Arc::new(SyncMessage::Presence(said));
             for link in &self.links {
                 let gone = |_| BenchError::io("announce sessions")(std::io::ErrorKind::BrokenPipe.into());
@@ -91,15 +86,20 @@ impl Crowd {
         }
         Ok(())
     }
+}
 
-    fn presence(&self, session: u32, percent: u8, is_first: bool) -> DevicePresence {
-        let account = VISITORS + session;
-        let (group, file) = self.file(session / SWARM);
-        let address = format!("10.{}.{}.{}:6000", session >> 16, session >> 8 & 255, session & 255);
-        let presence =
-            Presence { reset: is_first, address, serving: vec![Serving { group, file, percent }], ended: Vec::new() };
-        DevicePresence { device: census::device(account), user: Some(census::user(account)), presence }
-    }
+fn presence(session: u32, percent: u8, is_first: bool) -> DevicePresence {
+    let account = VISITORS + session;
+    let (group, file) = file(session / SWARM);
+    let address = format!("10.{}.{}.{}:6000", session >> 16, session >> 8 & 255, session & 255);
+    let presence =
+        Presence { reset: is_first, address, serving: vec![Serving { group, file, percent }], ended: Vec::new() };
+    DevicePresence { device: census::device(account), user: Some(census::user(account)), presence }
+}
+
+/// A file of a crowd, and the group it is served in.
+pub(in super::super) fn file(number: u32) -> (GroupId, FileId) {
+    (census::group(number * SWARM / MEMBERS), census::served_file(number))
 }
 
 /// One link, as a tracker that has what the other has, and writes nothing.

@@ -19,14 +19,14 @@ use crate::protocol::{
 
 /// Looks files up by name for some time, all over the catalog, on `links` links, half of them at each tracker.
 pub(in super::super) async fn run(cluster: &Cluster, links: u32, time: Duration) -> Result<(Rate, bool), BenchError> {
-    let (mut lines, census) = (Vec::new(), cluster.census);
+    let (mut askers, census) = (Vec::new(), cluster.census);
     for link in 0..links {
         let no = if link.is_multiple_of(2) { 1 } else { 2 };
-        lines.push((cluster.line(no, 0, 400 + u64::from(link)).await?, cluster.env.rng("bench lookups", link.into())));
+        askers.push((cluster.line(no, 0, 400 + u64::from(link)).await?, cluster.env.rng("bench lookups", link.into())));
     }
     let meter = Meter::start(cluster);
     let (end, mut running, mut tally) = (Instant::now() + time, JoinSet::new(), Tally::default());
-    for (mut line, mut rng) in lines {
+    for (mut line, mut rng) in askers {
         running.spawn(async move {
             let put = |line: &mut Line| {
                 let share = rng.next_u32() % census.shares;

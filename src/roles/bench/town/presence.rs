@@ -12,7 +12,7 @@ use super::{
     super::BenchError,
     census,
     cluster::Cluster,
-    crowd::Crowd,
+    crowd::{self, Crowd},
     line::{Line, Told},
     meter::{Meter, Rate, Tally},
 };
@@ -86,7 +86,7 @@ pub(in super::super) async fn until_at(
     percent: u8,
 ) -> Result<(), BenchError> {
     let mut line = cluster.line(no, 0, u64::from(no)).await?;
-    let (group, file) = crowd.file(crowd.files() - 1);
+    let (group, file) = crowd::file(crowd.files() - 1);
     loop {
         let peers = swarm(line.ask(Request::GetSwarm { group, file }).await?);
         if peers.len() == census::SWARM as usize && peers.iter().all(|peer| peer.percent == percent) {
@@ -101,7 +101,7 @@ async fn all_at(cluster: &Cluster, crowd: &Crowd, percent: u8) -> Result<bool, B
     for no in [1, 2] {
         let mut line = cluster.line(no, 0, u64::from(no)).await?;
         for number in 0..crowd.files() {
-            let (group, file) = crowd.file(number);
+            let (group, file) = crowd::file(number);
             let peers = swarm(line.ask(Request::GetSwarm { group, file }).await?);
             let is_right = is_swarm(crowd, number, &peers) && peers.iter().all(|peer| peer.percent == percent);
             if !is_right {
@@ -154,7 +154,7 @@ impl Member {
             line.say(announce(*first_file, turn, said));
             turn += 1;
             let number = rng.next_u32() % crowd.files();
-            let (group, file) = crowd.file(number);
+            let (group, file) = crowd::file(number);
             (line.put(VersionVector::default(), Request::GetSwarm { group, file }), number)
         };
         let is_right =

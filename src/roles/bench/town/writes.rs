@@ -21,7 +21,7 @@ use crate::protocol::{
 const FOUNDER: u32 = 0;
 const GUEST: u32 = 1;
 /// Logins under way at one tracker; more would wait for each other there.
-const LOGINS: u64 = 4;
+const LOGINS: u32 = 4;
 
 /// Founds groups at one tracker, asks to join them at the other, accepts and leaves for some time: `writers` at once, each
 /// with one write under way, on `links` links. Then every group must be at both trackers, with its founder alone.
@@ -123,11 +123,11 @@ async fn are_known(cluster: &Cluster, groups: &[GroupName]) -> Result<bool, Benc
 pub(in super::super) async fn log_in(cluster: &Cluster, time: Duration) -> Result<(Rate, bool), BenchError> {
     let mut lines = Vec::new();
     for link in 0..2 * LOGINS {
-        lines.push(cluster.line(if link % 2 == 0 { 1 } else { 2 }, FOUNDER, 300 + link).await?);
+        lines.push(cluster.line(if link % 2 == 0 { 1 } else { 2 }, FOUNDER, 300 + u64::from(link)).await?);
     }
     let meter = Meter::start(cluster);
     let (end, mut running) = (Instant::now() + time, JoinSet::new());
-    let stride = cluster.census.residents.div_ceil(2 * LOGINS as u32);
+    let stride = cluster.census.residents.div_ceil(2 * LOGINS);
     for (link, line) in (0..).zip(lines) {
         let accounts = (0..cluster.census.residents).map(move |n| VISITORS + n).cycle().skip((link * stride) as usize);
         running.spawn(log_in_on(line, accounts, end));
