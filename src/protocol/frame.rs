@@ -75,9 +75,11 @@ pub fn put_header(kind: u8, length: usize, buffer: &mut BytesMut) {
 
 /// Appends a message as one frame.
 pub fn put_message<M: Serialize>(message: &M, buffer: &mut BytesMut) {
-    let body = rmp_serde::to_vec_named(message).expect("messages hold only plain values");
-    put_header(MESSAGE, body.len(), buffer);
-    buffer.extend_from_slice(&body);
+    let start = buffer.len();
+    put_header(MESSAGE, 0, buffer);
+    rmp_serde::encode::write_named(&mut buffer.writer(), message).expect("messages hold only plain values");
+    let claimed = u32::try_from(buffer.len() - start - HEADER_SIZE + 1).expect("frames are far smaller than 4 GiB");
+    buffer[start..start + 4].copy_from_slice(&claimed.to_le_bytes());
 }
 
 /// Reads the message in a frame.

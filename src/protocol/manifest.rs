@@ -93,12 +93,17 @@ impl ManifestHeader {
         Ok(())
     }
 
+    /// Bytes of a page; 0 for one that it has not.
+    pub fn page_bytes(&self, page: u32) -> usize {
+        let first = u64::from(page) * u64::from(PAGE_PIECES);
+        let pieces = u64::from(self.piece_count()).saturating_sub(first).min(PAGE_PIECES.into());
+        usize::try_from(pieces).unwrap_or(usize::MAX) * PieceHash::ENCODED_SIZE
+    }
+
     /// Checks that `bytes` are page `page` of this manifest.
     pub fn check_page(&self, page: u32, bytes: &[u8]) -> Result<(), ManifestError> {
         let named = self.pages.get(page as usize).ok_or(ManifestError::Page(page))?;
-        let first = page * PAGE_PIECES;
-        let pieces = PAGE_PIECES.min(self.piece_count().saturating_sub(first));
-        if bytes.len() != pieces as usize * PieceHash::ENCODED_SIZE || page_hash(bytes) != *named {
+        if bytes.len() != self.page_bytes(page) || page_hash(bytes) != *named {
             return Err(ManifestError::Page(page));
         }
         Ok(())

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     claim::{Claims, Renamed},
     effect::Effect,
+    few::FewSet,
     fingerprint::Fingerprint,
     fold::Touched,
     group::{Before, Group},
     membership::State,
     share::{Begun, Shares, Turned},
+    table::IdTable,
     user::User,
 };
 use crate::protocol::{
@@ -31,12 +33,12 @@ use crate::protocol::{
 pub struct Catalog {
     vector: VersionVector,
     latest: Timestamp,
-    pub(super) users: BTreeMap<UserId, User>,
+    pub(super) users: IdTable<UserId, User>,
     pub(super) user_names: Claims<UserName, UserId>,
-    pub(super) groups: BTreeMap<GroupId, Group>,
+    pub(super) groups: IdTable<GroupId, Box<Group>>,
     pub(super) group_names: Claims<GroupName, GroupId>,
     pub(super) shares: Shares,
-    pub(super) requests: BTreeMap<RequestId, Known>,
+    pub(super) requests: IdTable<RequestId, Known>,
     /// Changes that are not known to be stable, and what they touched: there may be something to forget once they are.
     pub(super) touched: BTreeMap<Dot, Touched>,
     /// What could not be forgotten yet though all that touched it is stable.
@@ -305,7 +307,7 @@ impl Catalog {
         self.refresh_share(id, out);
     }
 
-    fn instance_shares(&mut self, begun: &Begun) -> &mut BTreeSet<ShareId> {
+    fn instance_shares(&mut self, begun: &Begun) -> &mut FewSet<ShareId> {
         &mut self.groups.entry(begun.group).or_default().instance_mut(begun.membership).shares
     }
 

@@ -5,8 +5,15 @@
 //! claims it literally. Text before the last `~` tells which claim a marked name comes from, so two claims to
 //! different names never derive the same one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hash,
+};
 
+use super::{
+    few::FewSet,
+    table::{IdTable, NameTable},
+};
 use crate::mutant::Mutant;
 use crate::protocol::{
     ids::TrackerNo,
@@ -15,7 +22,7 @@ use crate::protocol::{
 };
 
 /// A name that can be claimed and marked.
-pub trait ClaimedName: Clone + Ord {
+pub trait ClaimedName: Clone + Ord + Hash {
     /// The name that this one would be a marked form of: all before the last `~`.
     fn unmarked(&self) -> Option<Self>;
 
@@ -87,19 +94,22 @@ pub struct Renamed<N, Id> {
 /// All live claims of one kind, and the names that follow from them.
 #[derive(Clone, Debug)]
 pub struct Claims<N, Id> {
-    live: BTreeMap<Id, Claim<N>>,
-    claimants: BTreeMap<N, BTreeSet<(Timestamp, Id)>>,
-    names: BTreeMap<Id, N>,
+    live: IdTable<Id, Claim<N>>,
+    claimants: NameTable<N, FewSet<(Timestamp, Id)>>,
+    names: IdTable<Id, N>,
     holders: BTreeMap<N, Id>,
+    /// Those who lost the name they claim.
+    lost: BTreeSet<Id>,
 }
 
 impl<N, Id> Default for Claims<N, Id> {
     fn default() -> Self {
-        Self { live: BTreeMap::new(), claimants: BTreeMap::new(), names: BTreeMap::new(), holders: BTreeMap::new() }
+        let (live, claimants, names) = (IdTable::default(), NameTable::default(), IdTable::default());
+        Self { live, claimants, names, holders: BTreeMap::new(), lost: BTreeSet::new() }
     }
 }
 
-impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
+impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
     /// What `id` is called now.
     pub fn name(&self, id: &Id) -> Option<&N> {
         self.names.get(id)
@@ -112,12 +122,14 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
 
     /// Who is called `name` now.
     pub fn holder(&self, name: &N) -> Option<Id> {
-        self.holders.get(name).copied()
+        let claimant = self.claimants(name).find(|id| self.names.get(id) == Some(name));
+        // Whoever bears a mark has another name than it claims.
+        claimant.or_else(|| name.unmarked().and_then(|_| self.holders.get(name).copied()))
     }
 
     /// All who claim `name`, the one who holds it first.
     pub fn claimants(&self, name: &N) -> impl Iterator<Item = Id> + '_ {
-        self.claimants.get(name).into_iter().flatten().map(|&(_, id)| id)
+        self.claimants.get(name).into_iter().flat_map(FewSet::iter).map(|&(_, id)| id)
     }
 
     /// All by name.
@@ -127,8 +139,7 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
 
     /// Those who lost the name they claim.
     pub fn losers(&self) -> impl Iterator<Item = Id> + '_ {
-        let contested = self.claimants.values().filter(|claimants| claimants.len() > 1);
-        contested.flat_map(|claimants| claimants.iter().skip(1)).map(|&(_, id)| id)
+        self.lost.iter().copied()
     }
 
     /// Sets or withdraws the claim of `id`; returns who is called otherwise now.
@@ -169,13 +180,17 @@ impl<N: ClaimedName, Id: Copy + Ord + AsRef<[u8]>> Claims<N, Id> {
     fn rename(&mut self, touched: &BTreeSet<N>, id: Id) -> Vec<Renamed<N, Id>> {
         let ids: BTreeSet<Id> = touched.iter().flat_map(|name| self.claimants(name)).chain([id]).collect();
         let before: Vec<_> = ids.iter().map(|&id| (id, self.names.remove(&id))).collect();
-        for (_, name) in &before {
+        for (id, name) in &before {
+            self.lost.remove(id);
             if let Some(name) = name {
                 self.holders.remove(name);
             }
         }
-        for name in touched {
-            for (id, name) in self.derive(name) {
+        for claimed in touched {
+            for (id, name) in self.derive(claimed) {
+                if name != *claimed {
+                    self.lost.insert(id);
+                }
                 self.holders.insert(name.clone(), id);
                 self.names.insert(id, name);
             }
@@ -307,9 +322,12 @@ mod tests {
                 fresh.set(FileId([*id; 32]), claim.clone());
             }
             prop_assert_eq!(&claims.names, &fresh.names);
-            prop_assert_eq!(&claims.names, &called);
+            prop_assert_eq!(claims.names.len(), called.len());
+            prop_assert!(called.iter().all(|(id, name)| claims.name(id) == Some(name) && claims.holder(name) == Some(*id)));
             prop_assert_eq!(claims.holders.len(), last.values().flatten().count());
             prop_assert!(claims.holders.iter().all(|(name, id)| claims.names[id] == *name));
+            let lost = called.iter().filter(|(id, name)| claims.claimed(id) != Some(*name)).map(|(id, _)| *id);
+            prop_assert!(claims.losers().eq(lost));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A write checked against the catalog and turned into the change that does it.
 
-use super::{catalog::Catalog, group::Group, permission};
+use super::{catalog::Catalog, permission};
 use crate::protocol::{
     client::{Answer, LeaveOutcome, Standing},
     error::{ErrorCode, Failure},
@@ -283,7 +283,7 @@ impl Writer<'_> {
 
     /// What the present owner's decisions rest on.
     fn ownership(&self, group: &GroupId) -> Result<(Timestamp, Vec<Dot>), Failure> {
-        let ownership = self.catalog.groups.get(group).and_then(Group::ownership);
+        let ownership = self.catalog.groups.get(group).and_then(|group| group.ownership());
         ownership.ok_or_else(|| stale("This tracker has yet to hear how the group began."))
     }
 

@@ -130,7 +130,7 @@ impl Catalog {
 
     /// Number of changes known that are not forgotten, and of requests remembered: what memory is bounded by.
     pub fn size(&self) -> (usize, usize) {
-        (self.requests.values().map(|known| known.changes as usize).sum(), self.requests.len())
+        (self.requests.sum(|known| known.changes as usize), self.requests.len())
     }
 
     fn take_stable(&mut self, cut: &Cut, most: usize) -> Vec<(Dot, Touched)> {
@@ -176,7 +176,9 @@ impl Fold<'_> {
     /// A share, and the membership or the dissolved group that may only have waited for it.
     fn look_at_share(&mut self, id: ShareId) {
         let Some(begun) = self.catalog.shares.begun(&id).cloned() else { return };
-        self.fold_share(id);
+        if !self.fold_share(id) {
+            return;
+        }
         let Some(record) = self.catalog.groups.get_mut(&begun.group) else { return };
         match record.forget_blank(&begun.membership) {
             Some(user) => self.look_at_member(begun.group, user),
@@ -185,11 +187,12 @@ impl Fold<'_> {
         }
     }
 
-    fn fold_share(&mut self, id: ShareId) {
-        let Some(begun) = self.catalog.shares.begun(&id) else { return };
+    /// Forgets a share if it may; returns whether it did.
+    fn fold_share(&mut self, id: ShareId) -> bool {
+        let Some(begun) = self.catalog.shares.begun(&id) else { return false };
         let group = self.catalog.groups.get(&begun.group);
         let is_over = group.is_some_and(|group| group.is_over(&begun.membership, self.cut));
-        let Some(forgotten) = self.catalog.shares.fold(id, self.cut, is_over) else { return };
+        let Some(forgotten) = self.catalog.shares.fold(id, self.cut, is_over) else { return false };
         let begun = forgotten.begun;
         if let Some(instance) =
             self.catalog.groups.get_mut(&begun.group).and_then(|group| group.instances.get_mut(&begun.membership))
@@ -201,6 +204,7 @@ impl Fold<'_> {
         }
         self.dropped.extend(forgotten.dropped);
         self.out.manifests.extend(forgotten.manifests);
+        true
     }
 
     /// What is over of a user in a group, shares first.

@@ -59,7 +59,7 @@ impl Group {
     /// Drops the instances of a user that are over, but for those `kept`, and the ends that nothing needs.
     pub(super) fn fold_user(&mut self, user: UserId, cut: &Cut, kept: &BTreeSet<MembershipId>) -> Dropped {
         let mut dropped = Dropped::new();
-        for id in self.by_user.get(&user).cloned().unwrap_or_default() {
+        for &id in &self.by_user.get(&user).cloned().unwrap_or_default() {
             let instance = &self.instances[&id];
             let is_stable = instance.dots().all(|dot| cut.covers(dot));
             let goes = !kept.contains(&id) && instance.user() == Some(user) && instance.shares.is_empty() && is_stable;

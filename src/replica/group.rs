@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     claim::Claim,
+    few::FewSet,
     membership::{Accept, End, Instance, Membership, Request, State},
 };
 use crate::mutant::Mutant;
@@ -24,7 +25,7 @@ pub struct Group {
     pub(super) created_dots: BTreeSet<Dot>,
     pub(super) transfers: BTreeMap<TransferId, Transfer>,
     pub(super) instances: BTreeMap<MembershipId, Instance>,
-    pub(super) by_user: BTreeMap<UserId, BTreeSet<MembershipId>>,
+    pub(super) by_user: BTreeMap<UserId, FewSet<MembershipId>>,
     pub(super) ends: BTreeMap<UserId, Vec<End>>,
     /// Who founded the group, was handed it, or acted as its owner: others' rights may rest on them.
     pub(super) authors: BTreeSet<UserId>,
@@ -292,6 +293,11 @@ impl Group {
     /// Members, the owner included, by identity.
     pub fn members(&self) -> impl Iterator<Item = UserId> + '_ {
         self.members.keys().copied()
+    }
+
+    /// Whether a membership of the user lives.
+    pub fn has_member(&self, user: &UserId) -> bool {
+        self.members.contains_key(user)
     }
 
     /// Number of members, the owner included.

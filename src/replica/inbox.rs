@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::protocol::{
     ids::{DeviceKey, ManifestId},
     limits::MAX_ORIGINS,
-    manifest::{ManifestError, ManifestHeader},
+    manifest::{MAX_PAGE_BYTES, ManifestError, ManifestHeader},
     record::{Change, Kept},
     sync::{Snapshot, SnapshotCursor, SnapshotPage},
     version::{Timestamp, VersionVector},
@@ -16,8 +16,10 @@ use crate::protocol::{
 
 /// Changes staged at most; a sender keeps far below. What is beyond is dropped and comes again.
 pub const MAX_STAGED: usize = 65_536;
-/// Manifest pages asked for at once.
-pub const MAX_PAGES_ASKED: usize = 4;
+/// Manifest pages asked for at once: many small ones, so that they share an fsync.
+pub const MAX_PAGES_ASKED: usize = 1024;
+/// Bytes of these at most: four of the largest.
+pub const MAX_BYTES_ASKED: usize = 4 * MAX_PAGE_BYTES;
 
 /// Why a link's sender is not to be believed: close the link and report it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +54,8 @@ pub struct Inbox {
     count: usize,
     /// Pages that staged changes wait for.
     missing: BTreeMap<ManifestId, Missing>,
-    asked: BTreeSet<(ManifestId, u32)>,
+    /// Pages asked for, with their bytes.
+    asked: BTreeMap<(ManifestId, u32), usize>,
     snapshot: Option<Arriving>,
 }
 
@@ -95,11 +98,18 @@ impl Inbox {
 
     /// The next manifest pages to ask the other side for; those returned count as asked.
     pub fn ask_pages(&mut self) -> Vec<(ManifestId, u32)> {
+        let mut bytes: usize = self.asked.values().sum();
+        let pages = self.missing.iter().flat_map(|(id, one)| one.pages.iter().map(move |page| (id, one, page)));
+        let sized = pages.map(|(id, one, page)| ((*id, *page), one.header.page_bytes(*page)));
+        let wanted = sized.filter(|(page, _)| !self.asked.contains_key(page));
+        let fits = |(_, size): &(_, usize)| {
+            bytes += size;
+            bytes <= MAX_BYTES_ASKED
+        };
         let open = MAX_PAGES_ASKED.saturating_sub(self.asked.len());
-        let wanted = self.missing.iter().flat_map(|(id, one)| one.pages.iter().map(|page| (*id, *page)));
-        let next: Vec<_> = wanted.filter(|page| !self.asked.contains(page)).take(open).collect();
-        self.asked.extend(&next);
-        next
+        let next: Vec<_> = wanted.take(open).take_while(fits).collect();
+        self.asked.extend(next.iter().copied());
+        next.into_iter().map(|(page, _)| page).collect()
     }
 
     /// Whether a page is waited for: an unasked one is not stored.

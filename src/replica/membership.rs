@@ -5,8 +5,7 @@
 //!                             └──────── MembershipEnded ──────┴──► ended (stays: a new request is a new instance)
 //! ```
 
-use std::collections::BTreeSet;
-
+use super::few::FewSet;
 use crate::mutant::Mutant;
 use crate::protocol::{
     ids::{MembershipId, RequestId, ShareId, UserId},
@@ -37,7 +36,7 @@ pub(super) struct Instance {
     /// Whose, since when, by the least try of the request.
     pub(super) request: Option<Request>,
     /// Dots of all tries of the request.
-    pub(super) request_dots: BTreeSet<Dot>,
+    pub(super) request_dots: FewSet<Dot>,
     /// Whether it began with the creation of its group, and so needs no accept.
     pub(super) founder: bool,
     /// Every accept, with effect or without.
@@ -45,7 +44,7 @@ pub(super) struct Instance {
     /// How far it has come: derived.
     pub(super) state: State,
     /// Shares begun under it.
-    pub(super) shares: BTreeSet<ShareId>,
+    pub(super) shares: FewSet<ShareId>,
 }
 
 /// The request an instance began with.

@@ -12,6 +12,7 @@ pub mod claim;
 pub mod clock;
 pub mod command;
 pub mod effect;
+pub mod few;
 mod fingerprint;
 pub mod fold;
 mod fold_group;
@@ -24,6 +25,7 @@ pub mod permission;
 pub mod query;
 pub mod share;
 pub mod stability;
+pub mod table;
 pub mod user;
 
 pub use catalog::Catalog;

@@ -92,6 +92,11 @@ impl Catalog {
         losers.filter_map(|group| self.group_names.claimed(&group).zip(self.group_names.name(&group)))
     }
 
+    /// All that is known of a group.
+    pub fn group(&self, group: &GroupId) -> Option<&Group> {
+        self.groups.get(group).map(|group| &**group)
+    }
+
     /// The owner of a live group.
     pub fn owner(&self, group: &GroupId) -> Option<UserId> {
         self.groups.get(group)?.owner()
@@ -125,7 +130,7 @@ impl Catalog {
 
     /// Members of a group, the owner included: whom to tell of its swarms.
     pub fn members_of(&self, group: &GroupId) -> impl Iterator<Item = UserId> + '_ {
-        self.groups.get(group).into_iter().flat_map(Group::members)
+        self.groups.get(group).into_iter().flat_map(|group| group.members())
     }
 
     /// A live group, with the standing of `caller`.
@@ -149,7 +154,7 @@ impl Catalog {
 
     /// Pending requests, oldest first.
     pub fn list_requests(&self, group: &GroupId, skip: usize) -> Page<PendingRequest> {
-        let pending = self.groups.get(group).into_iter().flat_map(Group::pending);
+        let pending = self.groups.get(group).into_iter().flat_map(|group| group.pending());
         let mut pending: Vec<_> =
             pending.filter_map(|(user, since)| Some((since, user, self.user_name(&user)?))).collect();
         pending.sort_unstable();

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     claim::{Claim, Claims, Renamed},
+    few::{FewMap, FewSet},
     stability::Cut,
+    table::IdTable,
 };
 use crate::protocol::{
     ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, TrackerNo, UserId},
@@ -19,9 +21,9 @@ use crate::protocol::{
 struct Share {
     begun: Option<Begun>,
     /// All tries of its begin. An honest client means the same file each time.
-    begins: Vec<(Dot, FileId)>,
+    begins: FewMap<Dot, FileId>,
     /// By which changes, and in whose name, it was ended; only the sharer's own counts.
-    ends: BTreeMap<Dot, UserId>,
+    ends: FewMap<Dot, UserId>,
     /// Begun, not ended, and its membership lives: derived.
     live: bool,
 }
@@ -52,8 +54,8 @@ pub struct Begun {
 struct File {
     group: GroupId,
     manifest: ManifestHeader,
-    shares: BTreeSet<ShareId>,
-    live: BTreeSet<(Timestamp, ShareId)>,
+    shares: FewSet<ShareId>,
+    live: FewSet<(Timestamp, ShareId)>,
 }
 
 /// A change that ends shares, as long as one of them is not forgotten.
@@ -87,13 +89,13 @@ pub(super) struct Turned {
 /// All shares and files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shares {
-    all: BTreeMap<ShareId, Share>,
-    files: BTreeMap<FileId, File>,
-    names: BTreeMap<GroupId, Claims<FileName, FileId>>,
+    all: IdTable<ShareId, Box<Share>>,
+    files: IdTable<FileId, Box<File>>,
+    names: IdTable<GroupId, Claims<FileName, FileId>>,
     /// How many files have this manifest.
-    manifests: BTreeMap<ManifestId, u32>,
+    manifests: IdTable<ManifestId, u32>,
     endings: BTreeMap<Dot, Ending>,
-    by_device: BTreeMap<(UserId, DeviceKey), BTreeSet<ShareId>>,
+    by_device: IdTable<(UserId, DeviceKey), FewSet<ShareId>>,
 }
 
 impl Shares {
@@ -108,12 +110,12 @@ impl Shares {
         let manifests = &mut self.manifests;
         let file = self.files.entry(begun.file).or_insert_with(|| {
             *manifests.entry(manifest.id()).or_default() += 1;
-            let (shares, live) = (BTreeSet::new(), BTreeSet::new());
-            File { group: begun.group, manifest: manifest.clone(), shares, live }
+            let (shares, live) = (FewSet::default(), FewSet::default());
+            Box::new(File { group: begun.group, manifest: manifest.clone(), shares, live })
         });
         file.shares.insert(id);
         let share = self.all.entry(id).or_default();
-        share.begins.push((begun.dot, begun.file));
+        share.begins.insert(begun.dot, begun.file);
         let known = share.begun.clone();
         if known.as_ref().is_some_and(|known| (known.at, known.dot) <= (begun.at, begun.dot)) {
             return None;
@@ -192,25 +194,25 @@ impl Shares {
 
     /// Live shares of a file, first one first.
     pub(super) fn of_file(&self, file: &FileId) -> impl Iterator<Item = (ShareId, &Begun)> + '_ {
-        let live = self.files.get(file).into_iter().flat_map(|file| &file.live);
+        let live = self.files.get(file).into_iter().flat_map(|file| file.live.iter());
         live.filter_map(|(_, id)| Some((*id, self.begun(id)?)))
     }
 
     /// Live shares of a user's device.
     pub(super) fn of_device(&self, user: UserId, device: DeviceKey) -> impl Iterator<Item = (ShareId, &Begun)> + '_ {
-        let live = self.by_device.get(&(user, device)).into_iter().flatten();
+        let live = self.by_device.get(&(user, device)).into_iter().flat_map(FewSet::iter);
         live.filter_map(|id| Some((*id, self.begun(id)?)))
     }
 
     /// Number of live shares of a user's device.
     pub(super) fn device_count(&self, user: UserId, device: DeviceKey) -> usize {
-        self.by_device.get(&(user, device)).map_or(0, BTreeSet::len)
+        self.by_device.get(&(user, device)).map_or(0, FewSet::len)
     }
 }
 
 impl Share {
     fn is_ended_by(&self, user: UserId) -> bool {
-        self.ends.values().any(|by| *by == user)
+        self.ends.iter().any(|(_, by)| *by == user)
     }
 }
 
@@ -235,7 +237,7 @@ impl Shares {
     pub(super) fn fold(&mut self, id: ShareId, cut: &Cut, is_membership_over: bool) -> Option<Forgotten> {
         let share = self.all.get(&id)?;
         let begun = share.begun.clone()?;
-        let is_stable = share.begins.iter().map(|(dot, _)| dot).chain(share.ends.keys()).all(|dot| cut.covers(dot));
+        let is_stable = share.begins.keys().chain(share.ends.keys()).all(|dot| cut.covers(dot));
         if share.live || !is_stable || !(is_membership_over || share.is_ended_by(begun.user)) {
             return None;
         }

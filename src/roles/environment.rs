@@ -9,6 +9,7 @@ use std::{
 
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng as _};
 use ring::rand::{SecureRandom as _, SystemRandom};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -81,6 +82,7 @@ impl Environment {
     /// The real world: TCP, the system's disk, clock and randomness, and threads for blocking work.
     pub fn system() -> io::Result<Self> {
         keep_freed_memory();
+        raise_descriptor_limit();
         let mut seed = [0; 32];
         #[expect(clippy::disallowed_methods, reason = "this is the seam that everything else goes through")]
         SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("the system gives no randomness"))?;
@@ -145,6 +147,13 @@ async fn slowly<T>(before: Duration, work: impl FnOnce() -> T, after: Duration) 
 /// (`mallopt(3)`, `M_MMAP_THRESHOLD`). On a busy link that costs as much as the encryption: 1.1 instead of 0.6 CPU seconds a GiB.
 fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(4 << 20)));
+}
+
+/// Every connection takes a descriptor, and the soft limit is there for programs that cannot count beyond 1024. What the
+/// system refuses stays as it was: then accepting fails where the limit is reached, and says so.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@ use std::{collections::VecDeque, io, io::IoSlice, time::Duration};
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
     time::timeout,
 };
 use tokio_rustls::TlsStream;
 
 use super::{
     Stream, Transport,
+    read_ahead::ReadAhead,
     tls::{Identity, Protocol, Secured, secure_accepted, secure_dialled},
 };
 use crate::protocol::{
@@ -33,6 +34,8 @@ pub const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Bytes made free in the read buffer at least, between frames.
 const READ_CHUNK: usize = 16 * 1024;
+/// The same between client and tracker: it stays while the link waits.
+const SMALL_READ_CHUNK: usize = 1024;
 /// Buffers handed to one vectored write.
 const WRITE_SLICES: usize = 32;
 
@@ -116,7 +119,7 @@ pub async fn accept(stream: Box<dyn Stream>, identity: &Identity) -> Result<Link
 impl Link {
     fn new(Secured { stream, device, protocol }: Secured) -> Self {
         let (read, write) = tokio::io::split(stream);
-        let reader = LinkReader { stream: read, buffer: BytesMut::new(), chunk: READ_CHUNK, protocol };
+        let reader = LinkReader { stream: read, buffer: BytesMut::new(), chunk: least_chunk(protocol), protocol };
         let writer = LinkWriter { stream: write, pending: BytesMut::new(), ready: VecDeque::new(), queued_bytes: 0 };
         Self { device, protocol, reader, writer }
     }
@@ -137,7 +140,7 @@ impl Link {
     }
 }
 
-type SecureStream = TlsStream<BufReader<Box<dyn Stream>>>;
+type SecureStream = TlsStream<ReadAhead>;
 
 /// The frames that the other end sends. No deadline of its own: how long silence may last is the protocol's to say.
 pub struct LinkReader {
@@ -154,7 +157,7 @@ impl LinkReader {
         loop {
             let protocol = self.protocol;
             if let Some(frame) = take_frame(&mut self.buffer, |kind| body_limit(protocol, kind))? {
-                self.chunk = READ_CHUNK.max(HEADER_SIZE + frame.body.len());
+                self.chunk = least_chunk(protocol).max(HEADER_SIZE + frame.body.len());
                 return Ok(Some(frame));
             }
             if self.buffer.len() < HEADER_SIZE {
@@ -176,6 +179,19 @@ impl LinkReader {
         let Some(frame) = self.frame().await? else { return Ok(None) };
         Ok(Some(read_message(&frame)?))
     }
+
+    /// What [`message`](Self::message) returns, if that has arrived already; otherwise `None`.
+    pub async fn message_at_hand<M: DeserializeOwned>(&mut self) -> Option<Result<Option<M>, LinkError>> {
+        tokio::select! {
+            biased;
+            message = self.message() => Some(message),
+            () = std::future::ready(()) => None,
+        }
+    }
+}
+
+fn least_chunk(protocol: Protocol) -> usize {
+    if protocol == Protocol::Tracker { SMALL_READ_CHUNK } else { READ_CHUNK }
 }
 
 /// Most bytes in the body of a frame of `kind`; `None` refuses the kind.

@@ -14,6 +14,7 @@ mod contract;
 pub mod link;
 #[cfg(test)]
 pub(crate) mod memory;
+mod read_ahead;
 pub mod tcp;
 pub mod tls;
 

@@ -22,18 +22,18 @@ use rustls::{
     sign::CertifiedKey,
     version::TLS13,
 };
-use tokio::io::BufReader;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use super::{Stream, link::LinkError};
+use super::{Stream, link::LinkError, read_ahead::ReadAhead};
 use crate::protocol::{
     device::{DeviceSecret, parse_public_key_info, public_key_info},
     ids::DeviceKey,
 };
 
-/// Bytes read from the socket at once: rustls alone would ask for about 4 KiB at a time. More would be out of the nearest
-/// caches before it is decrypted.
+/// Bytes read from the socket at once. More would be out of the nearest caches before it is decrypted.
 const READ_BUFFER: usize = 64 * 1024;
+/// The same between client and tracker, where messages are small and a tracker has thousands of links that wait.
+const SMALL_READ_BUFFER: usize = 16 * 1024;
 
 /// Bytes of records that rustls holds before it writes them: several in one system call, and still in the nearest caches when
 /// the system copies them. Try other sizes with `benches/link.rs`.
@@ -135,7 +135,7 @@ fn server_config(
 /// A stream whose other end proved its key and agreed on a protocol. [`super::link`] speaks in frames on it.
 pub struct Secured {
     /// The stream.
-    pub stream: TlsStream<BufReader<Box<dyn Stream>>>,
+    pub stream: TlsStream<ReadAhead>,
     /// The key that the other end proved.
     pub device: DeviceKey,
     /// What is spoken.
@@ -152,24 +152,30 @@ pub async fn secure_dialled(
     config.alpn_protocols = vec![protocol.alpn().into()];
     let name = ServerName::try_from("p2p.invalid").expect("a constant, valid name");
     let connector = TlsConnector::from(Arc::new(config));
-    let mut stream = connector.connect(name, buffered(stream)).await.map_err(handshake_error)?;
+    let mut stream = connector.connect(name, ReadAhead::new(stream)).await.map_err(handshake_error)?;
     let (device, agreed) = inspect(stream.get_mut().1)?;
     if agreed != protocol {
         return Err(LinkError::Protocol(format!("it speaks {agreed}, not {protocol}")));
     }
+    read_ahead(stream.get_mut().0, protocol);
     Ok(Secured { stream: stream.into(), device, protocol })
 }
 
 /// Answers on a stream that the other side dialled.
 pub async fn secure_accepted(stream: Box<dyn Stream>, identity: &Identity) -> Result<Secured, LinkError> {
     let acceptor = TlsAcceptor::from(identity.server.clone());
-    let mut stream = acceptor.accept(buffered(stream)).await.map_err(handshake_error)?;
+    let mut stream = acceptor.accept(ReadAhead::new(stream)).await.map_err(handshake_error)?;
     let (device, protocol) = inspect(stream.get_mut().1)?;
+    read_ahead(stream.get_mut().0, protocol);
     Ok(Secured { stream: stream.into(), device, protocol })
 }
 
-fn buffered(stream: Box<dyn Stream>) -> BufReader<Box<dyn Stream>> {
-    BufReader::with_capacity(READ_BUFFER, stream)
+/// How much is read at once, now that it is known what is spoken.
+fn read_ahead(stream: &mut ReadAhead, protocol: Protocol) {
+    match protocol {
+        Protocol::Tracker => stream.resize(SMALL_READ_BUFFER, false),
+        Protocol::Sync | Protocol::Peer => stream.resize(READ_BUFFER, true),
+    }
 }
 
 /// Who the other end is and what it speaks, after the handshake.

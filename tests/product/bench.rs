@@ -71,13 +71,55 @@ fn files_are_hashed_all_at_once() {
 }
 
 #[test]
+fn a_small_crowd_is_served_by_two_trackers() {
+    let members = [
+        "connection_bytes",
+        "connections",
+        "crowd_per_s",
+        "links",
+        "logins",
+        "opened_per_s",
+        "peak_mib",
+        "presence",
+        "session_bytes",
+        "sessions",
+        "verified",
+        "writes",
+    ];
+    let small = ["--sessions", "35", "--seconds", "1", "--links", "3", "--writers", "5", "--connections", "7"];
+    let report = report(&[&["tracker"], &small[..]].concat(), &members);
+    assert_eq!((&report["sessions"], &report["connections"]), (&40.into(), &7.into()), "whole groups");
+    for load in ["presence", "logins", "writes"] {
+        assert!(report[load]["per_s"].as_f64().unwrap() > 0.0, "{load}: {report}");
+        assert!(report[load]["p99_ms"].as_f64() >= report[load]["p50_ms"].as_f64(), "{load}: {report}");
+    }
+}
+
+#[test]
+fn a_small_catalog_starts_and_comes_to_an_empty_tracker() {
+    let members = ["large", "lookup_ratio", "small", "verified", "write_ratio"];
+    let report = report(&["catalog", "--shares", "2000", "--seconds", "1"], &members);
+    for (size, shares) in [("small", 20), ("large", 2000)] {
+        assert_eq!(report[size]["shares"], shares, "{report}");
+        for measured in ["start_s", "sync_s", "disk_mib", "resident_mib"] {
+            assert!(report[size][measured].as_f64().unwrap() > 0.0, "{measured}: {report}");
+        }
+    }
+}
+
+#[test]
 fn wrong_arguments_are_a_usage_error() {
     for size in ["15MiB", "17GiB", "much"] {
         assert_eq!(run(&["bench", "transfer", "--size", size], "").status.code(), Some(2), "{size}");
     }
-    for arguments in
-        [&["bench", "hash"][..], &["bench", "swarm", "--up-limit", "0"], &["bench", "start", "--runs", "0"]]
-    {
+    for arguments in [
+        &["bench", "hash"][..],
+        &["bench", "swarm", "--up-limit", "0"],
+        &["bench", "swarm", "--leechers", "0"],
+        &["bench", "start", "--runs", "0"],
+        &["bench", "tracker", "--sessions", "0"],
+        &["bench", "catalog", "--shares", "10"],
+    ] {
         assert_eq!(run(arguments, "").status.code(), Some(2), "{arguments:?}");
     }
     let missing = run(&["bench", "hash", "/no/such/file"], "");

@@ -134,7 +134,7 @@ pub(super) fn check_invariants(cluster: &Cluster) {
                 assert_eq!(catalog.user_named(name), Some(*user), "an account can log in by its current name");
             }
         }
-        for (id, record) in &catalog.groups {
+        for (id, record) in catalog.groups.sorted() {
             let owners = record.members().filter(|user| record.standing(user) == Standing::Owner).count();
             assert_eq!(owners, usize::from(record.is_live()), "one owner, who is a member, or dissolved");
             assert_eq!(record.is_live(), catalog.group_name(id).is_some());
@@ -158,11 +158,12 @@ fn has_request_and_accept(record: &crate::replica::group::Group, user: UserId) -
 }
 
 fn ended(catalog: &Catalog) -> BTreeSet<(GroupId, MembershipId)> {
-    let of = |(id, group): (&GroupId, &crate::replica::group::Group)| {
+    let of = |id: &GroupId| {
+        let group = &catalog.groups[id];
         let over = group.instances.iter().filter(|(_, instance)| instance.state == State::Ended);
         over.map(|(membership, _)| (*id, *membership)).collect::<Vec<_>>()
     };
-    catalog.groups.iter().flat_map(of).collect()
+    catalog.groups.sorted().into_keys().flat_map(of).collect()
 }
 
 /// All changes, each origin's in order, the origins interleaved by `picks`, some repeated.
@@ -225,7 +226,7 @@ proptest! {
         cluster.heal();
         let dissolved: Vec<GroupId> = {
             let groups = &cluster.trackers[0].catalog.groups;
-            groups.iter().filter(|(_, group)| !group.is_live()).map(|(id, _)| *id).collect()
+            groups.sorted().into_iter().filter(|(_, group)| !group.is_live()).map(|(id, _)| *id).collect()
         };
         let mut written = Vec::new();
         for step in &more {

@@ -1,16 +1,19 @@
 //! Load tests of local swarms: one file a scenario. Every party is a process of its own, run and measured from the outside.
 
+pub mod catalog;
 pub mod hash;
 pub mod plot;
 pub mod report;
 pub mod start;
 pub mod swarm;
+pub mod tracker;
 pub mod transfer;
 
 mod delivery;
 mod payload;
 mod process;
 mod stage;
+mod town;
 
 use std::io;
 
@@ -27,6 +30,10 @@ pub enum Scenario {
     Swarm(swarm::Options),
     /// Files hashed for `upload_file`, all hashes in one pass
     Hash(hash::Options),
+    /// A crowd on two synchronized trackers: announces and lookups, logins, durable writes, memory of idle ones
+    Tracker(tracker::Options),
+    /// A large catalog, and a hundredth of it: how soon a tracker starts with it and another has it, what operations cost
+    Catalog(catalog::Options),
 }
 
 /// Why a load test could not be run to its end.
@@ -78,6 +85,8 @@ pub async fn run(scenario: Scenario) -> Result<bool, BenchError> {
         Scenario::Start(options) => tell(&start::run(&options).await?, options.json),
         Scenario::Swarm(options) => tell(&swarm::run(&options).await?, options.json),
         Scenario::Hash(options) => tell(&hash::run(&options).await?, options.json),
+        Scenario::Tracker(options) => tell(&tracker::run(&options).await?, options.json),
+        Scenario::Catalog(options) => tell(&catalog::run(&options).await?, options.json),
     }
 }
 

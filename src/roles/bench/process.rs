@@ -116,16 +116,19 @@ pub(super) struct Usage {
     pub(super) cpu_s: f64,
     /// Most resident memory at any moment, in bytes.
     pub(super) peak_bytes: u64,
+    /// Resident memory now, in bytes.
+    pub(super) resident_bytes: u64,
 }
 
 impl Usage {
     /// Reads Linux's /proc; `None` where there is none.
-    fn of(process: u32) -> Option<Self> {
+    pub(super) fn of(process: u32) -> Option<Self> {
         #[expect(clippy::disallowed_methods, reason = "the system tells about processes in files")]
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         #[expect(clippy::disallowed_methods, reason = "the system tells about processes in files")]
         let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-        Some(Self { cpu_s: cpu_s(&stat)?, peak_bytes: peak_bytes(&status)? })
+        let bytes = |name| memory_bytes(&status, name);
+        Some(Self { cpu_s: cpu_s(&stat)?, peak_bytes: bytes("VmHWM:")?, resident_bytes: bytes("VmRSS:")? })
     }
 }
 
@@ -138,8 +141,8 @@ fn cpu_s(stat: &str) -> Option<f64> {
     Some((f64::from(user) + f64::from(system)) / 100.0)
 }
 
-fn peak_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn memory_bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -156,8 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn the_peak_is_the_high_water_mark() {
-        assert_eq!(peak_bytes("VmPeak:\t  900 kB\nVmHWM:\t  512 kB\nVmRSS:\t  100 kB\n"), Some(512 * 1024));
-        assert_eq!(peak_bytes("VmPeak:\t  900 kB\n"), None);
+    fn memory_is_told_by_name() {
+        let status = "VmPeak:\t  900 kB\nVmHWM:\t  512 kB\nVmRSS:\t  100 kB\n";
+        assert_eq!(memory_bytes(status, "VmHWM:"), Some(512 * 1024));
+        assert_eq!(memory_bytes(status, "VmRSS:"), Some(100 * 1024));
+        assert_eq!(memory_bytes("VmPeak:\t  900 kB\n", "VmHWM:"), None);
     }
 }

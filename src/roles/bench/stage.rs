@@ -70,11 +70,12 @@ pub(super) fn total<'a>(peers: impl Iterator<Item = &'a Process>) -> Usage {
     peers.map(Process::usage).fold(Usage::default(), |sum, usage| Usage {
         cpu_s: sum.cpu_s + usage.cpu_s,
         peak_bytes: sum.peak_bytes.max(usage.peak_bytes),
+        resident_bytes: sum.resident_bytes.max(usage.resident_bytes),
     })
 }
 
 /// Memory is the default, so that the program is measured and not a disk.
-fn work_folder(chosen: Option<&Path>) -> io::Result<tempfile::TempDir> {
+pub(super) fn work_folder(chosen: Option<&Path>) -> io::Result<tempfile::TempDir> {
     let memory = Path::new("/dev/shm");
     match chosen {
         Some(dir) => tempfile::tempdir_in(dir),

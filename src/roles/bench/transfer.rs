@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_json_members_are_those_of_the_contract() {
-        let cost = Cost::new(2 << 30, Usage { cpu_s: 5.0, peak_bytes: 100 << 20 }, true);
+        let cost = Cost::new(2 << 30, Usage { cpu_s: 5.0, peak_bytes: 100 << 20, resident_bytes: 0 }, true);
         let report = Report { seeders: 4, leechers: 2, bytes: 2 << 30, wall_s: 4.0, mib_per_s: 512.0, cost };
         let mut out = Vec::new();
         report.write(true, &mut out).unwrap();

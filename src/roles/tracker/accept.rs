@@ -9,7 +9,8 @@ use crate::{
 };
 
 /// Links at the same time, clients and trackers together.
-const MAX_LINKS: usize = 4096;
+const MAX_LINKS: usize = 16_384;
+
 /// Accepts until the role stops.
 pub(super) async fn run(node: Arc<Node>, listener: Box<dyn Listener>) {
     port::accept(&node.env, listener, MAX_LINKS, |stream, from| greet(Arc::clone(&node), stream, from)).await;

@@ -11,6 +11,7 @@ use crate::protocol::{
     ids::{DeviceKey, FileId, UserId},
     ticket::CredentialId,
 };
+use crate::replica::few::FewSet;
 
 /// Who is logged in on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(super) struct LoggedIn {
 /// What a client is sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) message: FromTracker,
+    pub(super) message: Box<FromTracker>,
     /// Held until the answer is taken to be written: bounds what one client has under way and waiting.
     pub(super) slot: Option<OwnedSemaphorePermit>,
 }
@@ -48,6 +49,9 @@ pub(super) struct Client {
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     by_link: BTreeMap<LinkNo, Client>,
+    by_user: BTreeMap<UserId, FewSet<LinkNo>>,
+    /// Links that have yet to be told of swarms.
+    untold: BTreeSet<LinkNo>,
     next: LinkNo,
 }
 
@@ -67,6 +71,8 @@ impl Clients {
 
     /// A link has ended.
     pub(super) fn remove(&mut self, link: LinkNo) {
+        self.set_session(link, None);
+        self.untold.remove(&link);
         self.by_link.remove(&link);
     }
 
@@ -83,24 +89,35 @@ impl Clients {
     /// Begins or ends the session on a link; returns the one before.
     pub(super) fn set_session(&mut self, link: LinkNo, session: Option<LoggedIn>) -> Option<LoggedIn> {
         let client = self.by_link.get_mut(&link)?;
-        std::mem::replace(&mut client.session, session)
+        let before = std::mem::replace(&mut client.session, session);
+        if let Some(LoggedIn { user, .. }) = before
+            && let Some(links) = self.by_user.get_mut(&user)
+        {
+            links.remove(&link);
+            if links.is_empty() {
+                self.by_user.remove(&user);
+            }
+        }
+        if let Some(LoggedIn { user, .. }) = session {
+            self.by_user.entry(user).or_default().insert(link);
+        }
+        before
     }
 
     /// Everybody who is logged in.
     pub(super) fn users(&self) -> BTreeSet<UserId> {
-        self.by_link.values().filter_map(|client| Some(client.session?.user)).collect()
+        self.by_user.keys().copied().collect()
     }
 
     /// Links on which `user` is logged in.
     pub(super) fn links_of(&self, user: &UserId) -> Vec<LinkNo> {
-        let logged_in = |client: &Client| client.session.is_some_and(|session| session.user == *user);
-        self.by_link.iter().filter(|(_, client)| logged_in(client)).map(|(link, _)| *link).collect()
+        self.by_user.get(user).into_iter().flatten().copied().collect()
     }
 
     /// Sends a notice to a link. A client that does not read what it is sent loses its link: it asks anew after the next hello.
     pub(super) fn notify(&self, link: LinkNo, notice: Notice) {
         let Some(client) = self.by_link.get(&link) else { return };
-        let notice = Outgoing { message: FromTracker::Notice(notice), slot: None };
+        let notice = Outgoing { message: Box::new(FromTracker::Notice(notice)), slot: None };
         if client.outgoing.try_send(notice).is_err() {
             client.end.cancel();
         }
@@ -110,19 +127,22 @@ impl Clients {
     pub(super) fn note_swarm(&mut self, link: LinkNo, file: FileId) {
         if let Some(client) = self.by_link.get_mut(&link) {
             client.changed.insert(file);
+            self.untold.insert(link);
         }
     }
 
     /// Tells each client of swarms that have changed, as many as leave half of its queue free: the others wait for the next time.
     pub(super) fn tell_swarms(&mut self) {
-        for client in self.by_link.values_mut() {
+        self.untold.retain(|link| {
+            let Some(client) = self.by_link.get_mut(link) else { return false };
             while client.outgoing.capacity() > client.outgoing.max_capacity() / 2
                 && let Some(file) = client.changed.pop_first()
             {
-                let message = FromTracker::Notice(Notice::SwarmChanged { file });
+                let message = Box::new(FromTracker::Notice(Notice::SwarmChanged { file }));
                 let _ = client.outgoing.try_send(Outgoing { message, slot: None });
             }
-        }
+            !client.changed.is_empty()
+        });
     }
 
     /// Sends a notice to every link of a user.

@@ -45,6 +45,8 @@ const MAX_UNDER_WAY: usize = 32;
 const MAX_OUTGOING: usize = 1024;
 /// Bytes queued for one client beyond which nothing is added: two pages of a manifest.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
+/// Messages taken in a row before anything is written: what is said to them goes out together.
+const MAX_BURST: usize = 64;
 /// Manifests offered on one link and not yet shared.
 const MAX_OFFERS: usize = 16;
 
@@ -124,7 +126,7 @@ impl Connection {
                 () = self.asker.node.env.shutdown.cancelled() => return Ok(()),
                 () = self.end.cancelled() => return Err(LinkError::Timeout("reading what it was sent")),
                 Some(Outgoing { message, slot }) = self.queue.recv(), if writer.queued_bytes() < MAX_QUEUED_BYTES => {
-                    writer.queue(&message);
+                    writer.queue(&*message);
                     drop(slot);
                     unflushed = true;
                 }
@@ -132,40 +134,59 @@ impl Connection {
                     flushed?;
                     unflushed = false;
                 }
-                message = reader.message(), if slots.available_permits() > 0 => {
-                    let Some(message) = message? else { return Ok(()) };
+                message = reader.message(), if has_room(&slots, writer) => {
                     idle = Instant::now() + IDLE;
-                    self.take(message, &slots)?;
+                    let mut next = Some(message);
+                    for _ in 0..MAX_BURST {
+                        let Some(message) = next else { break };
+                        let Some(message) = message? else { return Ok(()) };
+                        if let Some(answer) = self.take(message, &slots)? {
+                            writer.queue(&answer);
+                            unflushed = true;
+                        }
+                        next = if has_room(&slots, writer) { reader.message_at_hand().await } else { None };
+                    }
                 }
                 () = sleep_until(idle) => return Err(LinkError::Timeout("a sign of life")),
             }
         }
     }
 
-    fn take(&self, message: ToTracker, slots: &Arc<Semaphore>) -> Result<(), LinkError> {
+    /// Takes a message; returns what can be said to it at once.
+    fn take(&self, message: ToTracker, slots: &Arc<Semaphore>) -> Result<Option<FromTracker>, LinkError> {
         match message {
             ToTracker::Hello { .. } => Err(LinkError::Protocol("a second hello".to_owned())),
-            ToTracker::Ping => {
-                let message = FromTracker::Pong { now_ms: self.asker.node.now_ms() };
-                // A full queue says that we live, too.
-                let _ = self.outgoing.try_send(Outgoing { message, slot: None });
-                Ok(())
-            }
-            ToTracker::Presence(presence) => self.asker.serve(presence),
+            ToTracker::Ping => Ok(Some(FromTracker::Pong { now_ms: self.asker.node.now_ms() })),
+            ToTracker::Presence(presence) => self.asker.serve(presence).map(|()| None),
             ToTracker::Request { seen, .. } if seen.len() > MAX_ORIGINS => {
                 Err(LinkError::Protocol("a vector of too many origins".to_owned()))
             }
             ToTracker::Request { seq, nonce, seen, request } => {
-                let slot = Arc::clone(slots).try_acquire_owned().expect("nothing is read while no slot is free");
-                let (asker, outgoing) = (Arc::clone(&self.asker), self.outgoing.clone());
-                self.asker.node.env.spawn(async move {
-                    let message = asker.answer(seq, nonce, seen, request).await;
-                    let _ = outgoing.send(Outgoing { message, slot: Some(slot) }).await;
-                });
-                Ok(())
+                match request::answer_at_once(&self.asker, &seen, request) {
+                    Ok(answered) => Ok(Some(self.asker.told(seq, answered))),
+                    Err(request) => {
+                        self.begin(slots, (seq, nonce, seen, *request));
+                        Ok(None)
+                    }
+                }
             }
         }
     }
+
+    /// Answers a request beside the loop.
+    fn begin(&self, slots: &Arc<Semaphore>, (seq, nonce, seen, request): (u64, Nonce, VersionVector, Request)) {
+        let slot = Arc::clone(slots).try_acquire_owned().expect("nothing is read while no slot is free");
+        let (asker, outgoing) = (Arc::clone(&self.asker), self.outgoing.clone());
+        self.asker.node.env.spawn(async move {
+            let message = Box::new(asker.answer(seq, nonce, seen, request).await);
+            let _ = outgoing.send(Outgoing { message, slot: Some(slot) }).await;
+        });
+    }
+}
+
+/// Whether another message may be taken: a request may need a slot, and an answer room to wait in.
+fn has_room(slots: &Semaphore, writer: &LinkWriter) -> bool {
+    slots.available_permits() > 0 && writer.queued_bytes() < MAX_QUEUED_BYTES
 }
 
 impl Asker {
@@ -175,6 +196,10 @@ impl Asker {
             answered = request::answer(self, nonce, &seen, request) => answered,
             () = self.node.env.shutdown.cancelled() => request::Answered::failed(super::node::stopping()),
         };
+        self.told(seq, answered)
+    }
+
+    fn told(&self, seq: u64, answered: request::Answered) -> FromTracker {
         Counters::count(&self.node.counters.requests);
         if answered.result.is_err() {
             Counters::count(&self.node.counters.refusals);

@@ -22,7 +22,7 @@ use crate::{
 /// Time between two folds.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Changes looked at under one lock; bounds how long nobody is answered.
-const MOST: usize = 5000;
+const MOST: usize = 1000;
 /// Manifest pages stay so long after anybody asked which are here: whoever did is about to share them.
 const PAGES_HELD: Duration = Duration::from_hours(1);
 /// Time that a tracker may be away before its delaying this is reported, and until it is reported again.
@@ -85,11 +85,13 @@ impl Forgetting {
 pub(super) async fn run(node: Arc<Node>) {
     let shutdown = node.env.shutdown.clone();
     let forget = async {
+        sleep(INTERVAL).await;
+        find_orphans(&node).await;
         loop {
-            sleep(INTERVAL).await;
             while !step(&node).await {}
             drop_pages(&node).await;
             report(&node);
+            sleep(INTERVAL).await;
         }
     };
     tokio::select! {
@@ -140,6 +142,23 @@ fn fold(node: &Node) -> Option<(Forget, VersionVector, bool)> {
     forgetting.orphans.extend(manifests);
     let forget = Forget { past: forgetting.past.clone(), dropped, settled, forgotten, expired };
     Some((forget, cut.stable().clone(), is_complete))
+}
+
+/// Finds manifests that were offered before the start and never shared.
+async fn find_orphans(node: &Arc<Node>) {
+    let mut last = None;
+    loop {
+        let store = Arc::clone(&node.store);
+        let part = match node.env.offload(move || store.manifests(last, MOST)).await {
+            Ok(part) => part,
+            Err(error) => return node.fail(&format!("its manifest pages could not be read: {error}")),
+        };
+        let Some(newest) = part.last() else { return };
+        last = Some(*newest);
+        let mut state = node.state();
+        let State { catalog, forgetting, .. } = &mut *state;
+        forgetting.orphans.extend(part.into_iter().filter(|manifest| !catalog.refers_to(manifest)));
+    }
 }
 
 /// Drops manifest pages that nobody needs.

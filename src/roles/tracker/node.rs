@@ -56,6 +56,8 @@ use crate::{
 /// Longest wait for a tracker in touch to confirm; its link calls it out of touch before.
 const CONFIRM_WITHIN: Duration = Duration::from_millis(1500);
 
+/// Changes of the log read at a time, at a start.
+const PART: usize = 4096;
 /// Pause between two warnings of one kind, which every change may cause.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
 
@@ -114,11 +116,13 @@ impl Node {
         env.rng("tracker identity", 0).fill_bytes(&mut fresh);
         let (disk, config_here) = (Arc::clone(&env.disk), config.clone());
         let opened = env.offload(move || Opened::read(&*disk, &config_here, fresh)).await?;
+        let Loaded { catalog, past, tombstones } =
+            load(&env, &opened.store).await.map_err(|error| cannot_open(config, &error))?;
         let mut clock = HybridClock::default();
-        clock.observe(opened.catalog.latest(), env.wall_clock.now_ms());
-        let durable = opened.catalog.vector().clone();
+        clock.observe(catalog.latest(), env.wall_clock.now_ms());
+        let durable = catalog.vector().clone();
         let state = State {
-            catalog: opened.catalog,
+            catalog,
             presence: PresenceMap::default(),
             clients: Clients::default(),
             trackers: Trackers::new(&config.info, config.no, &opened.known),
@@ -126,14 +130,14 @@ impl Node {
             clock,
             clock_warning: Seldom::default(),
             owed: VersionVector::default(),
-            forgetting: Forgetting::new(opened.past, opened.tombstones),
+            forgetting: Forgetting::new(past, tombstones),
         };
         let (appends, receiver) = mpsc::channel(QUEUE);
         let node = Self {
             no: config.no,
             identity: Identity::new(&opened.secret),
             secret: opened.secret,
-            store: Arc::new(opened.store),
+            store: opened.store,
             passwords: Passwords::new(&env, config.password_cost),
             counters: Counters::default(),
             state: Mutex::new(state),
@@ -166,6 +170,11 @@ impl Node {
     /// All that is durable here, and when that grows.
     pub(super) fn durable(&self) -> watch::Receiver<VersionVector> {
         self.durable.subscribe()
+    }
+
+    /// Whether all of `vector` is durable here.
+    pub(super) fn is_durable(&self, vector: &VersionVector) -> bool {
+        self.durable.borrow().includes(vector)
     }
 
     /// Counts up whenever something becomes known of the other trackers.
@@ -304,11 +313,12 @@ impl Node {
         };
         self.until_durable(&known).await?;
         let store = Arc::clone(&self.store);
-        let read = move || {
-            store.install(&snapshot, &known)?;
-            load(&store)
+        let installed = self.env.offload(move || store.install(&snapshot, &known)).await;
+        let loaded = match installed {
+            Ok(()) => load(&self.env, &self.store).await,
+            Err(error) => Err(error),
         };
-        match self.env.offload(read).await {
+        match loaded {
             Ok(loaded) => self.go_on_with(loaded),
             Err(error) => self.fail(&format!("a snapshot could not be written: {error}")),
         }
@@ -402,12 +412,9 @@ pub(super) fn stopping() -> Failure {
 
 /// What a folder holds.
 struct Opened {
-    store: TrackerStore,
+    store: Arc<TrackerStore>,
     secret: DeviceSecret,
     known: BTreeMap<String, DeviceKey>,
-    catalog: Catalog,
-    past: Past,
-    tombstones: Vec<RequestId>,
 }
 
 /// What the log makes.
@@ -417,11 +424,26 @@ struct Loaded {
     tombstones: Vec<RequestId>,
 }
 
-/// Reads what was forgotten, the changes that were kept of it, and those since.
-fn load(store: &TrackerStore) -> Result<Loaded, StoreError> {
-    let mut catalog = Catalog::new();
-    store.replay(|kept| catalog.restore(&kept))?;
-    let (past, buried) = store.past()?;
+/// Reads what was forgotten, the changes that were kept of it, and those since. While one part is applied the next is read.
+async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result<Loaded, StoreError> {
+    let read = |after| {
+        let store = Arc::clone(store);
+        env.offload(move || store.part(after, PART))
+    };
+    let (mut catalog, mut batch) = (Catalog::new(), read(None).await?);
+    while let Some(last) = batch.last().map(|kept| kept.change.dot) {
+        let restore = env.offload(move || {
+            for kept in &batch {
+                catalog.restore(kept);
+            }
+            catalog
+        });
+        let next;
+        (catalog, next) = tokio::join!(restore, read(Some(last)));
+        batch = next?;
+    }
+    let log = Arc::clone(store);
+    let (past, buried) = env.offload(move || log.past()).await?;
     let tombstones = buried.iter().map(|tombstone| tombstone.request).collect();
     catalog.forgotten(&past.folded, past.latest, buried);
     Ok(Loaded { catalog, past, tombstones })
@@ -450,8 +472,7 @@ impl Opened {
                 known.insert(tracker.address.clone(), key);
             }
         }
-        let Loaded { catalog, past, tombstones } = load(&store)?;
-        Ok(Self { store, secret, known, catalog, past, tombstones })
+        Ok(Self { store: Arc::new(store), secret, known })
     }
 }
 

@@ -33,6 +33,11 @@ impl PasswordCost {
     /// The least that argon2id allows: for tests and the simulation, whose passwords guard nothing.
     pub const LEAST: Self = Self { memory_kib: 8, passes: 1 };
 
+    /// The argon2id string of a password.
+    pub fn hash(self, password: &[u8], salt: &[u8; 16]) -> Result<Credential, argon2::password_hash::Error> {
+        self.hasher().hash_password_with_salt(password, salt).map(|hash| Credential(hash.to_string()))
+    }
+
     fn hasher(self) -> Argon2<'static> {
         let params = Params::new(self.memory_kib, self.passes, 1, None).expect("every cost above is within the limits");
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
@@ -67,11 +72,9 @@ impl Passwords {
         let mut salt = [0; 16];
         self.salts.lock().expect("drawing a salt does not panic").fill_bytes(&mut salt);
         let bytes = secret_bytes(&password);
-        let hasher = self.cost.hasher();
-        let work = move || hasher.hash_password_with_salt(&bytes, &salt).map(|hash| hash.to_string());
-        let hash = self.in_turn(work).await;
-        hash.map(Credential)
-            .map_err(|error| Failure::new(ErrorCode::Io, format!("Hashing the password failed: {error}.")))
+        let cost = self.cost;
+        let hash = self.in_turn(move || cost.hash(&bytes, &salt)).await;
+        hash.map_err(|error| Failure::new(ErrorCode::Io, format!("Hashing the password failed: {error}.")))
     }
 
     /// Whether `password` is the one of `credential`; false, at the same cost, when there is none.

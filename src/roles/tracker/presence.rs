@@ -18,6 +18,10 @@ use crate::protocol::{
     limits::{MAX_PRESENCE_FILES, MAX_SHARES},
     sync::DevicePresence,
 };
+use crate::replica::{
+    few::{FewMap, FewSet},
+    table::IdTable,
+};
 
 /// How long the seats at a lost tracker stay.
 pub(super) const GRACE: Duration = Duration::from_secs(15);
@@ -40,8 +44,8 @@ pub(super) struct Seat {
     /// Who is logged in.
     pub(super) user: UserId,
     /// `IP:PORT` to dial.
-    pub(super) address: String,
-    serving: BTreeMap<FileId, (GroupId, u8)>,
+    pub(super) address: Box<str>,
+    serving: FewMap<FileId, (GroupId, u8)>,
     /// Grows with every seat taken.
     turn: u64,
     expires: Option<Instant>,
@@ -65,10 +69,14 @@ pub(super) struct Server<'a> {
 /// All seats, and what has yet to be told of them.
 #[derive(Debug, Default)]
 pub(super) struct PresenceMap {
-    seats: BTreeMap<DeviceKey, BTreeMap<Home, Seat>>,
-    by_file: BTreeMap<FileId, BTreeSet<DeviceKey>>,
-    by_user: BTreeMap<UserId, BTreeSet<DeviceKey>>,
+    seats: BTreeMap<DeviceKey, FewMap<Home, Seat>>,
+    by_file: IdTable<FileId, FewSet<DeviceKey>>,
+    by_user: IdTable<UserId, FewSet<DeviceKey>>,
+    /// Files that each link here serves in a group.
+    here: BTreeMap<GroupId, FewMap<LinkNo, u32>>,
     turns: u64,
+    /// When the first doubtful seat may fall.
+    first_expiry: Option<Instant>,
     /// What the other trackers have yet to hear of devices linked here.
     untold: BTreeMap<DeviceKey, Untold>,
     /// Files whose swarm is not what its members know.
@@ -87,10 +95,12 @@ impl PresenceMap {
     pub(super) fn enter(&mut self, device: DeviceKey, home: Home, user: UserId) {
         self.leave(device, home);
         self.turns += 1;
-        let seat = Seat { user, address: String::new(), serving: BTreeMap::new(), turn: self.turns, expires: None };
+        let (address, serving) = (Box::default(), FewMap::default());
+        let seat = Seat { user, address, serving, turn: self.turns, expires: None };
         let before = self.files_of(&device);
         self.seats.entry(device).or_default().insert(home, seat);
-        self.reindex(device, &before);
+        self.by_user.entry(user).or_default().insert(device);
+        self.reindex(device, &before, &BTreeMap::new());
         self.tell_all(device, home);
     }
 
@@ -102,28 +112,35 @@ impl PresenceMap {
         if homes.is_empty() {
             self.seats.remove(&device);
         }
+        for (_, (group, _)) in &seat.serving {
+            self.count_here(home, *group, false);
+        }
         self.unlist_user(device, seat.user);
-        self.reindex(device, &before);
+        self.reindex(device, &before, &self.files_of(&device));
         self.tell_all(device, home);
     }
 
     /// `device`, at `home`, says what it serves. Ignored while nobody is logged in there.
     pub(super) fn update(&mut self, device: DeviceKey, home: Home, presence: &Presence) {
-        let before = self.files_of(&device);
+        let counts = self.seat(&device).is_some_and(|(counting, _)| counting == home);
+        let touched = if presence.reset { None } else { Some(touched(presence)) };
+        let before = if counts { self.served(&device, touched.as_ref()) } else { BTreeMap::new() };
         let Some(seat) = self.seats.get_mut(&device).and_then(|homes| homes.get_mut(&home)) else { return };
-        let mut touched: BTreeSet<FileId> = presence.ended.iter().copied().collect();
-        touched.extend(presence.serving.iter().map(|serving| serving.file));
-        let is_moved = seat.address != presence.address;
+        let is_moved = *seat.address != *presence.address;
         seat.expires = None;
-        seat.merge(presence);
+        for (group, holds) in seat.merge(presence) {
+            self.count_here(home, group, holds);
+        }
+        if counts {
+            let after = self.served(&device, touched.as_ref());
+            self.reindex(device, &before, &after);
+        }
         if is_moved {
             self.changed.extend(self.files_of(&device).into_keys());
         }
-        self.reindex(device, &before);
-        if presence.reset || is_moved {
-            self.tell_all(device, home);
-        } else {
-            self.tell(device, home, touched);
+        match touched {
+            Some(touched) if !is_moved => self.tell(device, home, touched),
+            _ => self.tell_all(device, home),
         }
     }
 
@@ -142,7 +159,8 @@ impl PresenceMap {
     pub(super) fn doubt(&mut self, tracker: DeviceKey, now: Instant) {
         let seats = self.seats.values_mut().filter_map(|homes| homes.get_mut(&Home::At(tracker)));
         for seat in seats {
-            seat.expires.get_or_insert(now + GRACE);
+            let expires = *seat.expires.get_or_insert(now + GRACE);
+            self.first_expiry = Some(self.first_expiry.map_or(expires, |first| first.min(expires)));
         }
     }
 
@@ -151,12 +169,17 @@ impl PresenceMap {
         if Mutant::GhostPresence.is_on() {
             return;
         }
-        let fallen: Vec<_> = self
+        // A look at every seat, five times a second, would cost more than all announces.
+        if self.first_expiry.is_none_or(|first| first > now) {
+            return;
+        }
+        let doubtful = self
             .seats
             .iter()
             .flat_map(|(device, homes)| homes.iter().map(move |(home, seat)| (*device, *home, seat.expires)))
-            .filter(|(_, _, expires)| expires.is_some_and(|expires| expires <= now))
-            .collect();
+            .filter_map(|(device, home, expires)| Some((device, home, expires?)));
+        let (fallen, doubtful): (Vec<_>, Vec<_>) = doubtful.partition(|(_, _, expires)| *expires <= now);
+        self.first_expiry = doubtful.iter().map(|(_, _, expires)| *expires).min();
         for (device, home, _) in fallen {
             self.leave(device, home);
         }
@@ -180,13 +203,20 @@ impl PresenceMap {
 
     /// Files with percent, of the seat that counts.
     fn files_of(&self, device: &DeviceKey) -> BTreeMap<FileId, u8> {
-        let seat = self.seat(device).map(|(_, seat)| seat);
-        seat.into_iter().flat_map(|seat| seat.serving.iter().map(|(file, (_, percent))| (*file, *percent))).collect()
+        self.served(device, None)
     }
 
-    /// Brings the indexes in line after `device` served `before`.
-    fn reindex(&mut self, device: DeviceKey, before: &BTreeMap<FileId, u8>) {
-        let after = self.files_of(&device);
+    /// The same of these files alone, or of all.
+    fn served(&self, device: &DeviceKey, files: Option<&BTreeSet<FileId>>) -> BTreeMap<FileId, u8> {
+        let Some((_, seat)) = self.seat(device) else { return BTreeMap::new() };
+        match files {
+            Some(files) => files.iter().filter_map(|file| Some((*file, seat.serving.get(file)?.1))).collect(),
+            None => seat.serving.iter().map(|(file, (_, percent))| (*file, *percent)).collect(),
+        }
+    }
+
+    /// Brings the index of files in line: of some files, or of all, `device` served `before` and serves `after`.
+    fn reindex(&mut self, device: DeviceKey, before: &BTreeMap<FileId, u8>, after: &BTreeMap<FileId, u8>) {
         for file in before.keys().filter(|file| !after.contains_key(*file)) {
             if let Some(devices) = self.by_file.get_mut(file) {
                 devices.remove(&device);
@@ -197,21 +227,32 @@ impl PresenceMap {
             self.changed.insert(*file);
         }
         for (file, percent) in after {
-            let was = before.get(&file);
+            let was = before.get(file);
             if was.is_none() {
-                self.by_file.entry(file).or_default().insert(device);
+                self.by_file.entry(*file).or_default().insert(device);
             }
-            if was.is_none_or(|was| (*was == 100) != (percent == 100)) {
-                self.changed.insert(file);
+            if was.is_none_or(|was| (*was == 100) != (*percent == 100)) {
+                self.changed.insert(*file);
             }
         }
-        if let Some((_, seat)) = self.seat(&device) {
-            self.by_user.entry(seat.user).or_default().insert(device);
+    }
+
+    /// A link here serves one file more in a group, or one less.
+    fn count_here(&mut self, home: Home, group: GroupId, more: bool) {
+        let Home::Here(link) = home else { return };
+        let links = self.here.entry(group).or_default();
+        let count = links.get(&link).map_or(0, |count| *count);
+        match if more { count + 1 } else { count.saturating_sub(1) } {
+            0 => links.remove(&link),
+            count => links.insert(link, count),
+        };
+        if links.is_empty() {
+            self.here.remove(&group);
         }
     }
 
     fn unlist_user(&mut self, device: DeviceKey, user: UserId) {
-        let stays = self.seats.get(&device).is_some_and(|homes| homes.values().any(|seat| seat.user == user));
+        let stays = self.seats.get(&device).is_some_and(|homes| homes.iter().any(|(_, seat)| seat.user == user));
         if stays {
             return;
         }
@@ -263,19 +304,13 @@ impl PresenceMap {
 
     /// Links here that serve anything in `group`.
     pub(super) fn links_serving(&self, group: GroupId) -> Vec<LinkNo> {
-        let seats = self.seats.values().flatten();
-        seats
-            .filter_map(|(home, seat)| match home {
-                Home::Here(link) if seat.serving.values().any(|(in_group, _)| *in_group == group) => Some(*link),
-                _ => None,
-            })
-            .collect()
+        self.here.get(&group).into_iter().flat_map(FewMap::keys).copied().collect()
     }
 
     /// Files that `user` serves in `group` from any device.
     pub(super) fn files_served(&self, user: &UserId, group: GroupId) -> BTreeSet<FileId> {
         let devices = self.by_user.get(user).into_iter().flatten();
-        let seats = devices.filter_map(|device| self.seat(device)).flat_map(|(_, seat)| &seat.serving);
+        let seats = devices.filter_map(|device| self.seat(device)).flat_map(|(_, seat)| seat.serving.iter());
         seats.filter(|(_, (in_group, _))| *in_group == group).map(|(file, _)| *file).collect()
     }
 
@@ -326,19 +361,28 @@ impl PresenceMap {
 }
 
 impl Seat {
-    fn merge(&mut self, presence: &Presence) {
-        self.address.clone_from(&presence.address);
+    /// Returns in which groups it serves a file more, or one less.
+    fn merge(&mut self, presence: &Presence) -> Vec<(GroupId, bool)> {
+        let mut counts = Vec::new();
+        if *self.address != *presence.address {
+            self.address = presence.address.as_str().into();
+        }
         if presence.reset {
+            counts.extend(self.serving.iter().map(|(_, (group, _))| (*group, false)));
             self.serving.clear();
         }
-        for file in &presence.ended {
-            self.serving.remove(file);
-        }
+        let ended = presence.ended.iter().filter_map(|file| self.serving.remove(file));
+        counts.extend(ended.map(|(group, _)| (group, false)));
         for Serving { group, file, percent } in &presence.serving {
             if self.serving.len() < MAX_SHARES || self.serving.contains_key(file) {
-                self.serving.insert(*file, (*group, (*percent).min(100)));
+                let before = self.serving.insert(*file, (*group, (*percent).min(100)));
+                if before.is_none_or(|(before, _)| before != *group) {
+                    counts.extend(before.map(|(before, _)| (before, false)));
+                    counts.push((*group, true));
+                }
             }
         }
+        counts
     }
 
     fn say(&self, untold: &Untold) -> (Vec<Serving>, Vec<FileId>) {
@@ -354,6 +398,11 @@ impl Seat {
             ),
         }
     }
+}
+
+/// The files that a change is about.
+fn touched(presence: &Presence) -> BTreeSet<FileId> {
+    presence.ended.iter().copied().chain(presence.serving.iter().map(|serving| serving.file)).collect()
 }
 
 /// At least one message, none with more than [`MAX_PRESENCE_FILES`] files of a kind.

@@ -42,6 +42,40 @@ pub(super) async fn answer(asker: &Asker, request: Request) -> Result<(Answer, V
     Ok((answer?, shows))
 }
 
+/// Answers a question from memory when this tracker knows all that the client has seen, and has on disk all that it knows:
+/// by far the most are asked then, and a task for each would cost more than the answer.
+pub(super) fn look_up_at_once(
+    asker: &Asker,
+    seen: &VersionVector,
+    request: Request,
+) -> Result<(Result<Answer, Failure>, VersionVector), Box<Request>> {
+    if !is_lookup(&request) {
+        return Err(Box::new(request));
+    }
+    let state = asker.node.state();
+    let session = state.clients.get(asker.link).and_then(|client| client.session);
+    let Some(session) =
+        session.filter(|_| asker.node.is_durable(seen) && asker.node.is_durable(state.catalog.vector()))
+    else {
+        return Err(Box::new(request));
+    };
+    let shows = state.catalog.vector().clone();
+    Ok((look_up(asker, &state, session.user, request), shows))
+}
+
+/// Whether [`look_up`] answers it.
+fn is_lookup(request: &Request) -> bool {
+    let other = matches!(
+        request,
+        Request::Login { .. }
+            | Request::Logout
+            | Request::OfferManifest { .. }
+            | Request::PutPage { .. }
+            | Request::GetPage { .. }
+    );
+    !other && !request.is_write()
+}
+
 fn look_up(asker: &Asker, state: &State, user: UserId, request: Request) -> Result<Answer, Failure> {
     let catalog = &state.catalog;
     match request {
@@ -141,13 +175,19 @@ fn with_presence(state: &State, mut info: FileInfo) -> FileInfo {
 
 /// Devices of members that serve a file of a group now.
 fn swarm(state: &State, group: GroupId, file: FileId) -> impl Iterator<Item = Server<'_>> {
-    let is_member = move |server: &Server<'_>| state.catalog.membership(&group, &server.seat.user).is_some();
+    let record = state.catalog.group(&group);
+    let is_member = move |server: &Server<'_>| record.is_some_and(|record| record.has_member(&server.seat.user));
     state.presence.servers(file).filter(move |server| server.group == group).filter(is_member)
 }
 
 fn swarm_peer(state: &State, server: &Server<'_>) -> Option<SwarmPeer> {
     let user = state.catalog.user_name(&server.seat.user)?.clone();
-    Some(SwarmPeer { device: server.device, user, address: server.seat.address.clone(), percent: server.percent })
+    Some(SwarmPeer {
+        device: server.device,
+        user,
+        address: server.seat.address.clone().into(),
+        percent: server.percent,
+    })
 }
 
 fn get_ticket(asker: &Asker, state: &State, user: UserId, group: GroupId) -> Result<Answer, Failure> {
@@ -175,7 +215,7 @@ fn ask_to_dial(
     let peer = SwarmPeer {
         device: asker.device,
         user: state.catalog.user_name(&user).cloned().ok_or_else(gone)?,
-        address: own.address.clone(),
+        address: own.address.clone().into(),
         percent: state.presence.percent(&asker.device, &file).unwrap_or(0),
     };
     match target.home {

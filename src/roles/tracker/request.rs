@@ -1,6 +1,6 @@
 //! One request of a client: caught up first, then decided or looked up, answered when what it shows is durable.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
@@ -18,6 +18,7 @@ use crate::{
         command::{self, Command},
         permission,
     },
+    store::tracker::ManifestPage,
 };
 
 /// Longest wait for this tracker to catch up with what the client has seen.
@@ -35,6 +36,15 @@ impl Answered {
     pub(super) fn failed(failure: Failure) -> Self {
         Self { seen: VersionVector::default(), stale: false, result: Err(failure) }
     }
+}
+
+/// Answers a question, where nothing has to be waited for; otherwise returns it.
+pub(super) fn answer_at_once(asker: &Asker, seen: &VersionVector, request: Request) -> Result<Answered, Box<Request>> {
+    let (result, shows) = question::look_up_at_once(asker, seen, request)?;
+    Ok(match result {
+        Ok(answer) => Answered { seen: shows, stale: false, result: Ok(answer) },
+        Err(failure) => Answered::failed(failure),
+    })
 }
 
 /// Answers a request.
@@ -143,7 +153,7 @@ async fn put_page(
     let store = Arc::clone(&asker.node.store);
     let put = move || {
         header.check_page(page, &bytes).map_err(|error| refused(&error.to_string()))?;
-        store.put_page(&manifest, page, &bytes).map_err(|error| disk(&error))
+        store.put_pages(&[ManifestPage { manifest, page, bytes }]).map_err(|error| disk(&error))
     };
     asker.node.env.offload(put).await?;
     Ok((Answer::Done, VersionVector::default()))
@@ -164,7 +174,9 @@ async fn require_pages(asker: &Asker, request: &RequestId, manifest: &ManifestHe
 async fn missing_pages(asker: &Asker, manifest: &ManifestHeader) -> Result<Vec<u32>, Failure> {
     let (store, id, count) = (Arc::clone(&asker.node.store), manifest.id(), manifest.page_count());
     asker.node.hold_pages([id]).await;
-    asker.node.env.offload(move || store.missing_pages(&id, count)).await.map_err(|error| disk(&error))
+    let look_up = move || store.missing_pages(&BTreeMap::from([(id, count)]));
+    let missing = asker.node.env.offload(look_up).await.map_err(|error| disk(&error))?;
+    Ok(missing.into_values().next().unwrap_or_default())
 }
 
 fn refused(why: &str) -> Failure {

@@ -18,16 +18,16 @@ use crate::{
     protocol::{
         client::Notice,
         ids::{DeviceKey, ManifestId, TrackerNo},
-        limits::MAX_ORIGINS,
+        limits::{MAX_BATCH_BYTES, MAX_ORIGINS},
         record::Change,
         sync::{StableTracker, SyncMessage, VERSION},
         version::VersionVector,
     },
     replica::{
         anti_entropy::{Action, Event, SyncLink},
-        inbox::{Inbox, InboxError},
+        inbox::{Inbox, InboxError, MAX_PAGES_ASKED},
     },
-    store::tracker::{SnapshotReader, StoreError},
+    store::tracker::{ManifestPage, SnapshotReader, StoreError},
     transport::link::{Link, LinkError, LinkReader, LinkWriter},
 };
 
@@ -161,6 +161,10 @@ pub(super) struct SyncTask<'a> {
     pub(super) link_no: u64,
     pub(super) machine: SyncLink,
     pub(super) inbox: Inbox,
+    /// Pages that the other side has asked for.
+    wanted: Vec<(ManifestId, u32)>,
+    /// Pages that have come and are not stored yet.
+    arrived: Vec<ManifestPage>,
     /// The snapshot on offer.
     pub(super) snapshot: Option<Arc<SnapshotReader>>,
     durable: watch::Receiver<VersionVector>,
@@ -194,6 +198,8 @@ impl<'a> SyncTask<'a> {
             link_no,
             machine,
             inbox,
+            wanted: Vec::new(),
+            arrived: Vec::new(),
             snapshot: None,
             durable,
             writer,
@@ -221,6 +227,11 @@ impl<'a> SyncTask<'a> {
                     flushed.map_err(SyncError::from)
                 }
                 message = reader.message() => self.receive(message).await,
+                // Nothing more has come for now.
+                () = std::future::ready(()), if !self.arrived.is_empty() => self.store_pages().await,
+                () = std::future::ready(()), if !self.wanted.is_empty() && self.writer.queued_bytes() < MAX_QUEUED_BYTES => {
+                    self.send_pages().await
+                }
                 Ok(()) = self.durable.changed() => {
                     let own = self.durable.borrow_and_update().clone();
                     self.advance(own).await
@@ -297,7 +308,13 @@ impl<'a> SyncTask<'a> {
             SyncMessage::SnapshotOffer { folded, latest } => self.take_offer(folded, latest).await,
             SyncMessage::GetSnapshot { after } => self.send_snapshot(after).await,
             SyncMessage::Snapshot(page) => self.take_snapshot_page(page).await,
-            SyncMessage::GetPage { manifest, page } => self.send_page(manifest, page).await,
+            SyncMessage::GetPage { manifest, page } => {
+                // What is beyond the limit is asked for again.
+                if self.wanted.len() < MAX_PAGES_ASKED {
+                    self.wanted.push((manifest, page));
+                }
+                Ok(())
+            }
             SyncMessage::Page { manifest, page, bytes } => match bytes {
                 Some(bytes) => self.take_page(manifest, page, bytes.into_vec()).await,
                 None => Ok(()),
@@ -435,22 +452,37 @@ impl<'a> SyncTask<'a> {
         taken.map(|_| ()).map_err(|_| SyncError::Stopping)
     }
 
-    async fn send_page(&mut self, manifest: ManifestId, page: u32) -> Result<(), SyncError> {
-        let store = Arc::clone(&self.node.store);
-        let bytes = self.node.env.offload(move || store.page(&manifest, page)).await?;
-        self.say(&SyncMessage::Page { manifest, page, bytes: bytes.map(serde_bytes::ByteBuf::from) });
+    /// Sends pages that the other side has asked for, as many as make a batch.
+    async fn send_pages(&mut self) -> Result<(), SyncError> {
+        let (store, wanted) = (Arc::clone(&self.node.store), std::mem::take(&mut self.wanted));
+        let read = move || store.pages(&wanted, MAX_BATCH_BYTES).map(|pages| (wanted, pages));
+        let (mut wanted, pages) = self.node.env.offload(read).await?;
+        self.wanted = wanted.split_off(pages.len());
+        for ((manifest, page), bytes) in wanted.into_iter().zip(pages) {
+            self.say(&SyncMessage::Page { manifest, page, bytes: bytes.map(serde_bytes::ByteBuf::from) });
+        }
         Ok(())
     }
 
+    /// A page has come. It is stored with those that come right behind it.
     async fn take_page(&mut self, manifest: ManifestId, page: u32, bytes: Vec<u8>) -> Result<(), SyncError> {
         if !self.inbox.wants_page(&manifest, page) {
             return Ok(());
         }
-        let Some(header) = self.inbox.manifest(&manifest).cloned() else { return Ok(()) };
+        let Some(header) = self.inbox.manifest(&manifest) else { return Ok(()) };
         header.check_page(page, &bytes).map_err(InboxError::from)?;
-        let store = Arc::clone(&self.node.store);
-        self.node.env.offload(move || store.put_page(&manifest, page, &bytes)).await?;
-        self.inbox.page_stored(manifest, page);
+        self.arrived.push(ManifestPage { manifest, page, bytes });
+        let waiting: usize = self.arrived.iter().map(|page| page.bytes.len()).sum();
+        if waiting >= MAX_BATCH_BYTES { self.store_pages().await } else { Ok(()) }
+    }
+
+    async fn store_pages(&mut self) -> Result<(), SyncError> {
+        let (store, pages) = (Arc::clone(&self.node.store), std::mem::take(&mut self.arrived));
+        let named: Vec<_> = pages.iter().map(|page| (page.manifest, page.page)).collect();
+        self.node.env.offload(move || store.put_pages(&pages)).await?;
+        for (manifest, page) in named {
+            self.inbox.page_stored(manifest, page);
+        }
         self.ask_pages();
         self.install_when_whole().await?;
         self.take_ready().await
@@ -472,6 +504,5 @@ pub(super) async fn missing_pages<'a>(
     }
     node.hold_pages(named.keys().copied()).await;
     let store = Arc::clone(&node.store);
-    let look_up = move || named.into_iter().map(|(id, count)| Ok((id, store.missing_pages(&id, count)?))).collect();
-    node.env.offload(look_up).await
+    Ok(node.env.offload(move || store.missing_pages(&named)).await?)
 }

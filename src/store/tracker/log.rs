@@ -1,14 +1,15 @@
 //! The log: every change known and not forgotten, by origin and counter.
 
-use std::collections::BTreeSet;
+use std::ops::Bound;
 
-use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition};
 
-use super::{StoreError, TrackerStore, fold, pages};
+use super::{StoreError, TrackerStore, fold};
 use crate::mutant::Mutant;
 use crate::protocol::{
     ids::DeviceKey,
     record::{Change, Kept},
+    version::Dot,
 };
 
 /// Origin and counter → the change (MessagePack, fields by name).
@@ -27,27 +28,29 @@ impl TrackerStore {
         Ok(transaction.commit()?)
     }
 
-    /// Hands every change to `restore`, those of one origin in order; then drops manifest pages that no change refers to.
-    pub fn replay(&self, mut restore: impl FnMut(Kept)) -> Result<(), StoreError> {
-        let mut manifests = BTreeSet::new();
-        self.read(|kept| {
-            manifests.extend(kept.change.body.manifest().map(|(id, _)| id));
-            restore(kept);
-        })?;
-        let transaction = self.database.begin_write()?;
-        pages::retain(&mut transaction.open_table(pages::TABLE)?, &manifests)?;
-        Ok(transaction.commit()?)
+    /// Hands every change to `take`, those of one origin in order.
+    pub fn read(&self, take: impl FnMut(Kept)) -> Result<(), StoreError> {
+        self.each_after(None, usize::MAX, take)
     }
 
-    /// Hands every change to `take`, those of one origin in order.
-    pub fn read(&self, mut take: impl FnMut(Kept)) -> Result<(), StoreError> {
+    /// Changes after one, those of one origin in order, at most `most`.
+    pub fn part(&self, after: Option<Dot>, most: usize) -> Result<Vec<Kept>, StoreError> {
+        let mut part = Vec::new();
+        self.each_after(after, most, |kept| part.push(kept))?;
+        Ok(part)
+    }
+
+    fn each_after(&self, after: Option<Dot>, most: usize, mut take: impl FnMut(Kept)) -> Result<(), StoreError> {
         let transaction = self.database.begin_read()?;
         let verdicts = transaction.open_table(fold::VERDICTS)?;
-        for entry in transaction.open_table(TABLE)?.iter()? {
+        let has_verdicts = !verdicts.is_empty()?;
+        let after = after.as_ref().map_or(Bound::Unbounded, |dot| Bound::Excluded((&dot.origin.0, dot.counter)));
+        let log = transaction.open_table(TABLE)?;
+        for entry in log.range::<(&[u8; 32], u64)>((after, Bound::Unbounded))?.take(most) {
             let (dot, change) = entry?;
             let change = decode(change.value())?;
-            let verdict = verdicts.get(dot.value())?.map(|bits| fold::verdict(bits.value()));
-            take(Kept { change, verdict });
+            let bits = if has_verdicts { verdicts.get(dot.value())? } else { None };
+            take(Kept { change, verdict: bits.map(|bits| fold::verdict(bits.value())) });
         }
         Ok(())
     }
@@ -95,7 +98,7 @@ pub(super) mod tests {
         ids::{RequestId, TrackerNo, UserId},
         name::GroupName,
         record::ChangeBody,
-        version::{Dot, Timestamp},
+        version::Timestamp,
     };
 
     pub(in super::super) fn change(origin: u8, counter: u64) -> Change {
@@ -115,7 +118,7 @@ pub(super) mod tests {
         store.append(&[change(2, 1), change(1, 1)]).unwrap();
         store.append(&[change(1, 2)]).unwrap();
         let mut seen = Vec::new();
-        store.replay(|kept| seen.push(kept.change)).unwrap();
+        store.read(|kept| seen.push(kept.change)).unwrap();
         assert_eq!(seen, [change(1, 1), change(1, 2), change(2, 1)]);
     }
 
@@ -130,6 +133,21 @@ pub(super) mod tests {
         assert_eq!(store.changes(&origin, 5, 5, 1).unwrap(), []);
     }
 
+    #[test]
+    fn the_log_is_read_in_parts() {
+        let store = store();
+        let all: Vec<_> = [1, 2].into_iter().flat_map(|o| (1..=3).map(move |c| change(o, c))).collect();
+        store.append(&all).unwrap();
+        let (mut read, mut last) = (Vec::new(), None);
+        loop {
+            let part = store.part(last, 4).unwrap();
+            let Some(newest) = part.last() else { break };
+            (last, read) = (Some(newest.change.dot), [read, part].concat());
+        }
+        assert!(read.iter().map(|kept| &kept.change).eq(&all));
+        assert_eq!(store.part(Some(all[1].dot), 2).unwrap().len(), 2);
+    }
+
     proptest! {
         #[test]
         fn a_damaged_record_is_told_and_not_skipped(bytes in prop::collection::vec(any::<u8>(), 0..200), at: prop::sample::Index) {
@@ -141,7 +159,7 @@ pub(super) mod tests {
                 let transaction = store.database.begin_write().unwrap();
                 transaction.open_table(TABLE).unwrap().insert((&[1; 32], 2), damaged.as_slice()).unwrap();
                 transaction.commit().unwrap();
-                let told = store.replay(|_| {});
+                let told = store.read(|_| {});
                 prop_assert!(matches!(told, Err(StoreError::Damaged("changes"))), "{told:?}");
                 let read = store.changes(&DeviceKey([1; 32]), 1, 2, 1 << 20);
                 prop_assert!(matches!(read, Err(StoreError::Damaged("changes"))));

@@ -10,6 +10,7 @@ mod pages;
 mod secret;
 
 pub use fold::{Forget, Past, SnapshotReader};
+pub use pages::ManifestPage;
 use redb::Database;
 
 /// A tracker's durable state. All calls block: they belong in `Environment::offload`.

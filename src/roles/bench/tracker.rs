@@ -1,0 +1,140 @@
+//! A crowd on two synchronized trackers: announces and lookups, logins, writes, and the memory that idle ones take.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    BenchError,
+    report::{self, MIB, float, round},
+    town::{
+        census::{Census, MEMBERS},
+        cluster::Cluster,
+        crowd::Crowd,
+        idle,
+        meter::Rate,
+        presence, writes,
+    },
+};
+
+/// How many there are, and for how long they are at it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Sessions that are online, rounded up to whole groups of 20
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sessions: u32,
+    /// Seconds for each of the loads
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Encrypted connections that carry the load
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=256))]
+    pub links: u32,
+    /// Writes under way at once
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub writers: u32,
+    /// Encrypted connections that are opened and left idle, to weigh them
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub connections: u32,
+    /// Folder for the trackers' logs [default: /dev/shm, or the folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Report as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The measurements. The member names are part of the command contract.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Sessions online.
+    pub sessions: u32,
+    /// Connections that carried the load.
+    pub links: u32,
+    /// Announces and lookups on these links, half of each.
+    pub presence: Rate,
+    /// Announces of the sessions in a second, as another tracker passes them on to both.
+    pub crowd_per_s: f64,
+    /// Resident bytes that one tracker takes for a session that is online and serves a file.
+    pub session_bytes: f64,
+    /// Logins with a password.
+    pub logins: Rate,
+    /// Writes to groups: durable at both trackers when they are answered.
+    pub writes: Rate,
+    /// Connections that were opened and left idle.
+    pub connections: u32,
+    /// Of these, opened in a second: handshake, hello and session.
+    pub opened_per_s: f64,
+    /// Resident bytes that one tracker takes for each.
+    pub connection_bytes: f64,
+    /// Most memory that one tracker held at any moment (resident), in MiB.
+    pub peak_mib: f64,
+    /// Whether every answer was right, and everything announced and written was at both trackers in the end.
+    pub verified: bool,
+}
+
+impl report::Report for Report {
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("sessions", self.sessions.to_string()),
+            ("links", self.links.to_string()),
+            ("presence", self.presence.told("announces and lookups")),
+            ("crowd", format!("{:.0} announces a second by way of a third tracker", self.crowd_per_s)),
+            ("session", format!("{:.0} bytes each, idle", self.session_bytes)),
+            ("logins", self.logins.told("with a password")),
+            ("writes", self.writes.told("durable at both")),
+            (
+                "connections",
+                format!(
+                    "{} opened, {:.0} a second; {:.1} KiB each, idle",
+                    self.connections,
+                    self.opened_per_s,
+                    self.connection_bytes / 1024.0
+                ),
+            ),
+            ("peak memory", format!("{:.1} MiB, the larger tracker", self.peak_mib)),
+            ("answers", if self.verified { "verified" } else { "WRONG" }.to_owned()),
+        ]
+    }
+
+    fn is_verified(&self) -> bool {
+        self.verified
+    }
+}
+
+/// Starts both trackers and measures one load after the other.
+pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
+    let sessions = options.sessions.next_multiple_of(MEMBERS);
+    let time = Duration::from_secs(u64::from(options.seconds));
+    let cluster = Arc::new(Cluster::run(options.dir.as_deref(), Census::of_sessions(sessions)).await?);
+
+    let (writes, are_kept) = writes::run(&cluster, options.links, options.writers, time).await?;
+    let (logins, are_in) = writes::log_in(&cluster, time).await?;
+
+    let before = cluster.settled(1).await;
+    let crowd = Arc::new(Crowd::gather(&cluster, sessions).await?);
+    crowd.announce(0, true).await?;
+    for no in [1, 2] {
+        presence::until_at(&cluster, &crowd, no, 0).await?;
+    }
+    let session_bytes = float(cluster.settled(1).await.saturating_sub(before)) / f64::from(sessions);
+    let (crowd_per_s, all_said) = presence::run_crowd(&cluster, &crowd, time).await?;
+    let (presence, all_found) = presence::run(&cluster, &crowd, options.links, time).await?;
+    drop(crowd);
+
+    let idle = idle::run(&cluster, options.connections).await?;
+    let peak_bytes = cluster.usage(1).peak_bytes.max(cluster.usage(2).peak_bytes);
+    Ok(Report {
+        sessions,
+        links: options.links,
+        presence,
+        crowd_per_s: round(crowd_per_s),
+        session_bytes: round(session_bytes),
+        logins,
+        writes,
+        connections: options.connections,
+        opened_per_s: round(idle.opened_per_s),
+        connection_bytes: round(idle.bytes),
+        peak_mib: round(float(peak_bytes) / MIB),
+        verified: are_kept && are_in && all_said && all_found,
+    })
+}
