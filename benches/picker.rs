@@ -29,23 +29,29 @@ fn swarm(pieces: u32, leechers: u64) -> (Download, Vec<Action>) {
     (download, actions)
 }
 
-/// Answers the first `count` requests.
+/// Answers the first `count` requests, and gives a turn to whoever asks for one or has used one up.
 fn answer((mut download, mut actions): (Download, Vec<Action>), count: usize) -> Download {
     let now = Instant::now();
+    let turn = |peer| Event::Unchoked { peer, suggested: None };
     let mut next = 0;
     let mut answered = 0;
     while answered < count && next < actions.len() {
-        let event = match actions[next] {
+        let action = actions[next];
+        next += 1;
+        match action {
             Action::Request { peer, block } => {
                 answered += 1;
-                Event::Received { peer, block }
+                download.handle(now, Event::Received { peer, block }, &mut actions);
+                if block.offset + block.length == PIECE_SIZE {
+                    download.handle(now, turn(peer), &mut actions);
+                }
             }
-            Action::Verify { piece } => Event::Verified { piece },
-            _ => Event::Timer,
-        };
-        next += 1;
-        download.handle(now, event, &mut actions);
+            Action::Interest { peer, interested: true } => download.handle(now, turn(peer), &mut actions),
+            Action::Verify { piece } => download.handle(now, Event::Verified { piece }, &mut actions),
+            _ => {}
+        }
     }
+    assert_eq!(answered, count, "the download goes on");
     download
 }
 

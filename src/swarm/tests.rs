@@ -341,7 +341,9 @@ fn among_promisers(seed: u64, mut disturb: impl FnMut(&mut Bench)) -> Duration {
         }
         disturb(&mut bench);
         let wanted: Vec<PeerId> = bench.wanted.iter().copied().collect();
-        wanted.into_iter().for_each(|peer| bench.unchoke(peer, None));
+        for peer in wanted {
+            bench.unchoke(peer, None);
+        }
     }
     bench.now - begun
 }

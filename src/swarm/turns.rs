@@ -8,7 +8,7 @@
 //!
 //! **Super-seeding.** Who has the file whole suggests with each turn a piece that no leecher has, so that none goes out twice before all
 //! have gone out once. Whoever was sent such a piece and does not spread it is served after others, and the piece is
-//! suggested to another (Hoffman's super-seeding in BitTornado, 2003, waits for the first to spread before it trusts it with the next).
+//! suggested to another (Hoffman's super-seeding in `BitTornado`, 2003, waits for the first to spread before it trusts it with the next).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -215,7 +215,9 @@ impl Turns {
     fn choose(&mut self, waiting: impl Fn(PeerId) -> usize, swarms: &impl Swarms) -> Option<(PeerId, FileId)> {
         self.reconsider(swarms);
         let mut given: BTreeMap<PeerId, usize> = BTreeMap::new();
-        self.given.iter().for_each(|it| *given.entry(it.turn.peer).or_default() += BLOCKS_PER_PIECE);
+        for it in &self.given {
+            *given.entry(it.turn.peer).or_default() += BLOCKS_PER_PIECE;
+        }
         let interested = self.leechers.iter().filter(|(_, leecher)| leecher.is_interested);
         let count = interested.clone().count();
         let start = usize::try_from(self.rng.next_u32()).unwrap_or_default() % count.max(1);
@@ -286,7 +288,9 @@ impl Turns {
 
     fn void(&mut self, which: impl Fn(&Given) -> bool) {
         let voided: Vec<Given> = self.given.extract_if(.., |given| which(given)).collect();
-        voided.into_iter().for_each(|given| self.take_back(given.turn));
+        for given in voided {
+            self.take_back(given.turn);
+        }
     }
 
     /// What was suggested in vain is suggested again.
@@ -427,7 +431,9 @@ mod tests {
             turns.answered(turn.peer, FILE, turn.suggested.unwrap_or(PieceIndex(9)), 1);
             if let Some(piece) = turn.suggested.filter(|piece| *piece != kept) {
                 // What goes to the others spreads at once.
-                others.iter().for_each(|peer| known.has.entry(*peer).or_default().push(piece.0));
+                for peer in &others {
+                    known.has.entry(*peer).or_default().push(piece.0);
+                }
             }
             given.push(turn);
         }

@@ -286,7 +286,8 @@ impl World {
         let verdict = node.verdict(piece);
         if matches!(verdict, Event::Verified { .. }) {
             node.haves.push(piece);
-            let due = node.haves_due.get_or_insert(node.announced.map_or(self.now, |at| at + HAVE_DELAY));
+            let next = node.announced.map_or(self.now, |at| at + HAVE_DELAY);
+            let due = node.haves_due.get_or_insert(next);
             if node.haves.len() >= HAVE_BATCH {
                 *due = self.now;
             }

@@ -256,7 +256,7 @@ impl Swarms for Known<'_> {
     fn lacks(&self, peer: PeerId, file: FileId) -> bool {
         let joined = self.peers.links.get(&peer).and_then(|peer| peer.files.get(&file));
         let Some(theirs) = joined.filter(|it| it.is_served()).and_then(|it| it.pieces.as_ref()) else { return false };
-        self.machine(file).map_or(!theirs.is_full(), |machine| machine.have().exceeds(theirs))
+        self.machine(file).map_or_else(|| !theirs.is_full(), |machine| machine.have().exceeds(theirs))
     }
 
     fn shuns(&self, peer: PeerId, file: FileId) -> bool {
