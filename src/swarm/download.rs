@@ -49,8 +49,8 @@ use crate::mutant::Mutant;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::piece::{Block, PieceIndex};
 
-/// Buffers a download may have by default: 64 pieces, 32 MiB.
-pub const OPEN_LIMIT: usize = 64;
+/// Buffers a download may have by default: 40 pieces, 20 MiB, so that a client stays below 64 MiB with all else it holds.
+pub const OPEN_LIMIT: usize = 40;
 
 /// How soon to look again whether a slow peer's blocks should be asked of an idle one.
 const RESCUE_INTERVAL: Duration = Duration::from_millis(250);

@@ -17,6 +17,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng as _;
 use tokio::time::Instant;
 
+use super::download::OPEN_LIMIT;
 use super::{BLOCKS_PER_PIECE, PeerId};
 use crate::protocol::ids::FileId;
 use crate::protocol::piece::PieceIndex;
@@ -24,7 +25,13 @@ use crate::protocol::piece::PieceIndex;
 /// How long a turn may go unused before another is given in its place. It may still be used.
 const TURN_LIFE: Duration = Duration::from_secs(1);
 /// Most turns ahead: as many pieces as a download holds in memory.
-const MAX_AHEAD: usize = 64;
+const MAX_AHEAD: usize = OPEN_LIMIT;
+/// As many turns ahead are enough where they are used sooner than this after they were given (loopback, or a local network): what
+/// runs dry there waits for a processor, and more on their way would cost the other side memory.
+const SHORT_WAIT: Duration = Duration::from_millis(20);
+const ENOUGH_AHEAD: usize = 8;
+/// Turns by which it is known how far away the others are: the quickest counts, the rest waited for a processor.
+const WAITS_KEPT: usize = 16;
 /// Blocks before a request in the queue from which fewer turns ahead would do.
 const DEEP_QUEUE: usize = 2 * BLOCKS_PER_PIECE;
 /// Turns for which anybody may be passed over, for each that is interested.
@@ -67,6 +74,8 @@ pub(super) struct Turns {
     count: u64,
     /// Where that count was when `ahead` last changed.
     changed: u64,
+    /// How long the last turns that were used took until then.
+    waits: VecDeque<Duration>,
     seeding: BTreeMap<FileId, Seeding>,
     entrusted: Vec<Entrusted>,
     /// Pieces that have spread so far.
@@ -125,6 +134,7 @@ impl Turns {
             ahead: 1,
             count: 0,
             changed: 0,
+            waits: VecDeque::new(),
             seeding: BTreeMap::new(),
             entrusted: Vec::new(),
             spread: 0,
@@ -163,9 +173,20 @@ impl Turns {
     }
 
     /// A peer asks for the first block of a piece, before which `queued` others wait or are on their way. Whether it had a turn.
-    pub(super) fn answered(&mut self, peer: PeerId, file: FileId, piece: PieceIndex, queued: usize) -> bool {
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        file: FileId,
+        piece: PieceIndex,
+        queued: usize,
+    ) -> bool {
         let used = self.given.iter().position(|given| given.turn.peer == peer && given.turn.file == file);
-        let Some(Given { turn, number, busy, .. }) = used.map(|index| self.given.remove(index)) else { return false };
+        let Some(Given { turn, at, number, busy }) = used.map(|index| self.given.remove(index)) else { return false };
+        self.waits.push_back(now.saturating_duration_since(at));
+        if self.waits.len() > WAITS_KEPT {
+            self.waits.pop_front();
+        }
         if number > self.changed {
             self.adapt(queued, busy);
         }
@@ -266,12 +287,15 @@ impl Turns {
         seeding.suggest(|piece| swarms.copies(file, piece))
     }
 
-    /// More turns ahead where the uplink ran dry though they were on their way, fewer where requests pile up.
+    /// More turns ahead where the uplink ran dry though they were on their way, fewer where requests pile up. A turn was used when
+    /// `queued` blocks were before it.
     fn adapt(&mut self, queued: usize, busy: bool) {
-        if queued == 0 && busy {
-            self.ahead = (self.ahead * 2).min(MAX_AHEAD);
+        let is_near = self.waits.iter().any(|wait| *wait < SHORT_WAIT);
+        let most = if is_near { ENOUGH_AHEAD } else { MAX_AHEAD };
+        if queued == 0 && busy && self.ahead < most {
+            self.ahead = (self.ahead * 2).min(most);
             self.changed = self.count;
-        } else if queued >= DEEP_QUEUE && self.ahead > 1 {
+        } else if self.ahead > 1 && (queued >= DEEP_QUEUE || self.ahead > most) {
             self.ahead -= self.ahead.div_ceil(8);
             self.changed = self.count;
         }
@@ -372,7 +396,7 @@ mod tests {
     fn use_next(turns: &mut Turns, now: Instant, known: &mut Known) -> Turn {
         let turn = give(turns, now, known).expect("somebody is interested");
         let piece = turn.suggested.expect("something is to be suggested");
-        assert!(turns.answered(turn.peer, FILE, piece, 1));
+        assert!(turns.answered(now, turn.peer, FILE, piece, 1));
         known.has.entry(turn.peer).or_default().push(piece.0);
         turn
     }
@@ -428,7 +452,7 @@ mod tests {
         let mut given = Vec::new();
         for _ in 0..12 {
             let turn = give(&mut turns, now, &known).unwrap();
-            turns.answered(turn.peer, FILE, turn.suggested.unwrap_or(PieceIndex(9)), 1);
+            turns.answered(now, turn.peer, FILE, turn.suggested.unwrap_or(PieceIndex(9)), 1);
             if let Some(piece) = turn.suggested.filter(|piece| *piece != kept) {
                 // What goes to the others spreads at once.
                 for peer in &others {
@@ -451,7 +475,7 @@ mod tests {
             let piece = turn.suggested.unwrap_or(PieceIndex(9));
             // The other one asks for something else each time, and tells nobody what it has.
             let asked = if turn.peer == PeerId(1) { piece } else { PieceIndex(9) };
-            assert!(turns.answered(turn.peer, FILE, asked, 1));
+            assert!(turns.answered(now, turn.peer, FILE, asked, 1));
             if turn.peer == PeerId(1) {
                 used += 1;
                 known.has.insert(PeerId(1), vec![piece.0]);
@@ -467,7 +491,7 @@ mod tests {
         let mut given = Vec::new();
         for _ in 0..60 {
             let turn = give(&mut turns, now, &known).unwrap();
-            assert!(turns.answered(turn.peer, FILE, PieceIndex(0), 1));
+            assert!(turns.answered(now, turn.peer, FILE, PieceIndex(0), 1));
             given.push(turn.peer.0);
         }
         let of = |peer| given.iter().filter(|other| **other == peer).count();
@@ -481,9 +505,9 @@ mod tests {
         for _ in 0..5 {
             let turn = give(&mut turns, now, &known).unwrap();
             assert_eq!(turn.peer, PeerId(2));
-            assert!(turns.answered(turn.peer, FILE, PieceIndex(0), 1));
+            assert!(turns.answered(now, turn.peer, FILE, PieceIndex(0), 1));
         }
-        assert!(!turns.answered(PeerId(2), FILE, PieceIndex(0), 1), "it has no turn");
+        assert!(!turns.answered(now, PeerId(2), FILE, PieceIndex(0), 1), "it has no turn");
         turns.interest(PeerId(2), FILE, false);
         assert_eq!(give(&mut turns, now, &known).map(|turn| turn.peer), Some(PeerId(1)));
     }
@@ -491,14 +515,16 @@ mod tests {
     #[test]
     fn more_are_given_ahead_while_the_uplink_runs_dry_and_fewer_when_requests_pile_up() {
         let (now, known, mut turns) = (Instant::now(), Known::default(), turns(1));
-        let mut round = |queued| {
+        let mut round = |queued, wait| {
             let given: Vec<Turn> = std::iter::from_fn(|| give(&mut turns, now, &known)).collect();
-            assert!(given.iter().all(|turn| turns.answered(turn.peer, FILE, PieceIndex(0), queued)));
+            assert!(given.iter().all(|turn| turns.answered(now + wait, turn.peer, FILE, PieceIndex(0), queued)));
             given.len()
         };
-        let growing: Vec<usize> = (0..8).map(|_| round(0)).collect();
-        assert_eq!(growing, [1, 2, 4, 8, 16, 32, 64, 64]);
-        let shrinking: Vec<usize> = (0..40).map(|_| round(DEEP_QUEUE)).collect();
+        let near: Vec<usize> = (0..6).map(|_| round(0, Duration::from_millis(1))).collect();
+        assert_eq!(near, [1, 2, 4, 8, 8, 8]);
+        let far: Vec<usize> = (0..8).map(|_| round(0, Duration::from_millis(200))).collect();
+        assert_eq!(far, [8, 8, 16, 32, 40, 40, 40, 40]);
+        let shrinking: Vec<usize> = (0..40).map(|_| round(DEEP_QUEUE, Duration::from_millis(200))).collect();
         assert!(shrinking.is_sorted_by(|before, after| before >= after), "{shrinking:?}");
         assert_eq!(shrinking.last(), Some(&1));
     }

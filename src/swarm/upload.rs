@@ -108,7 +108,7 @@ impl Uploader {
             return false;
         }
         let key = (file, block.piece);
-        if !asker.waiting.contains_key(&key) && self.turns.answered(peer, file, block.piece, queued) {
+        if !asker.waiting.contains_key(&key) && self.turns.answered(now, peer, file, block.piece, queued) {
             asker.by_turn.insert(key);
         }
         if asker.waiting_count == 0 {
