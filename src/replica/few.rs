@@ -1,6 +1,6 @@
 //! Maps and sets that mostly hold one or two entries: a file's shares, a name's claimants, a user's devices.
 //!
-//! A node of a B-tree has room for eleven entries, so a map of one takes as much memory as a map of eleven. Up to [`FEW`]
+//! A node of a B-tree has room for eleven entries, so a map of one takes as much memory as a map of eleven. Up to `FEW`
 //! entries stand in order in an allocation of their exact size.
 
 use std::{borrow::Borrow, collections::BTreeMap, iter};

@@ -49,14 +49,15 @@ fn target(case: &Case) -> Option<f64> {
 
 /// Prints the tables; false where a target was missed.
 pub(crate) fn print(arguments: &Arguments, out: &mut impl Write) -> io::Result<bool> {
-    writeln!(out, "Last completion over the least possible time; the worst of {} runs.\n", arguments.seeds)?;
+    let seeds = arguments.seeds;
+    writeln!(out, "Last completion over the least possible time; the worst of {seeds} runs (naive: of one).\n")?;
     writeln!(out, "| leechers | pieces | ours | target | naive | copies from the seeder | control bytes |")?;
     writeln!(out, "|---|---|---|---|---|---|---|")?;
     let mut held = true;
     let sizes = arguments.leechers.iter().flat_map(|n| arguments.pieces.iter().map(move |m| (*n, *m)));
     for (leechers, pieces) in sizes {
         let case = Case { leechers, pieces, twist: Twist::None, policy: Policy::Ours };
-        let ours = Worst::of(&case, arguments.seeds);
+        let ours = Worst::of(&case, seeds);
         let naive = Worst::of(&Case { policy: Policy::Naive, ..case }, 1);
         held &= ours.holds(&case);
         let (ratio, target, copies) = (text(ours.ratio), wanted(&case), ours.copies);
@@ -69,7 +70,7 @@ pub(crate) fn print(arguments: &Arguments, out: &mut impl Write) -> io::Result<b
         out.flush()?;
     }
     if !arguments.calm {
-        held &= twisted(arguments.seeds, out)?;
+        held &= twisted(seeds, out)?;
     }
     Ok(held)
 }
