@@ -113,16 +113,18 @@ async fn speak(link: Link, mut messages: mpsc::Receiver<Arc<SyncMessage>>, now_m
     beats.reset_at(Instant::now() + HEARTBEAT);
     loop {
         tokio::select! {
-            message = messages.recv() => match message {
-                Some(message) => writer.send(&*message).await?,
-                None => return writer.close().await,
-            },
+            biased;
+            // Whoever is silent for long counts as gone, however much there is to say.
+            _ = beats.tick() => writer.send(&SyncMessage::Confirm(known.clone())).await?,
             message = reader.message::<SyncMessage>() => match message? {
                 Some(SyncMessage::Changes(changes)) => changes.iter().for_each(|change| known.insert(change.dot)),
                 Some(_) => {}
                 None => return Err(LinkError::Closed),
             },
-            _ = beats.tick() => writer.send(&SyncMessage::Confirm(known.clone())).await?,
+            message = messages.recv() => match message {
+                Some(message) => writer.send(&*message).await?,
+                None => return writer.close().await,
+            },
         }
     }
 }
