@@ -174,14 +174,11 @@ impl Hub {
         let Some(joined) = joined else { return };
         joined.asked = true;
         let pieces = pieces.filter(|_| joined.theirs == Theirs::Verified);
-        let is_told = pieces.is_some();
-        if is_told {
+        if pieces.is_some() {
             joined.theirs = Theirs::Told;
-        }
-        self.send(id, PeerMessage::Join { group, file, ticket, pieces });
-        if is_told {
             self.server.uploader.interest(id, file, true);
         }
+        self.send(id, PeerMessage::Join { group, file, ticket, pieces });
     }
 
     fn fetch_ticket(&mut self, group: GroupId) {
@@ -337,8 +334,7 @@ impl Hub {
         }
     }
 
-    /// The file is whole here: leaves it on the links to those who have it whole too. They are not told of new pieces, and would
-    /// take this device for a leecher as long as the link stands.
+    /// The file is whole here: leaves it on the links to those who have it whole too. There is nothing to send either way.
     pub(super) fn part_seeders(&mut self, file: FileId) {
         let is_seeder = |peer: &Peer| {
             let joined = peer.files.get(&file);

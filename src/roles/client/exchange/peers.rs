@@ -242,10 +242,9 @@ impl Hub {
         }
         (self.peers.haves_due, self.peers.announced) = (None, Some(self.now));
         for (file, pieces) in std::mem::take(&mut self.peers.haves) {
-            let lacking =
-                |joined: &Joined| joined.is_served() && joined.pieces.as_ref().is_none_or(|theirs| !theirs.is_full());
+            // Who has all is told, too: a seeder suggests what nobody has, and looks whether that spreads.
             let links = self.peers.links.iter();
-            let listeners = links.filter(|(_, peer)| peer.files.get(&file).is_some_and(lacking));
+            let listeners = links.filter(|(_, peer)| peer.files.get(&file).is_some_and(Joined::is_served));
             let ids: Vec<PeerId> = listeners.map(|(id, _)| *id).collect();
             for (id, pieces) in ids.iter().flat_map(|id| pieces.chunks(MAX_HAVE).map(move |chunk| (*id, chunk))) {
                 self.send(id, PeerMessage::Have { file, pieces: pieces.to_vec() });
