@@ -450,7 +450,8 @@ impl Download {
                 self.ask(now, peer, block, out);
                 continue;
             }
-            match self.next_rescue(now, peer).filter(|_| self.may_begin(peer)) {
+            let rescue = if self.may_begin(peer) { self.next_rescue(now, peer) } else { None };
+            match rescue {
                 Some(Rescue::Later) => break self.look_again(now),
                 None if self.is_idle(peer) => break self.look_again(now),
                 Some(rescue) => self.rescue(now, peer, rescue, out),

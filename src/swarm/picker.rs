@@ -26,8 +26,9 @@ const DEFAULT_GAP_S: f64 = 0.125;
 ///
 /// A piece is best sent by one peer from its first block to its last, since uploaders serve piece by piece. So the order is: the
 /// piece last asked of this peer; with a turn, the piece it suggests; the rarest one begun that nobody is on the way with; a new one,
-/// while fewer than `open_limit` are open; and then the rest of one that another peer is sending. With nobody but seeders around, nothing is there to trade and rarity means nothing:
-/// then pieces are taken in file order, begun ones first, so that the hash of the whole file can follow closely.
+/// while fewer than `open_limit` are open; and then the rest of one that another peer is sending. With nobody but seeders around,
+/// nothing is there to trade and rarity means nothing: then pieces are taken in file order, begun ones first, so that the hash of
+/// the whole file can follow closely.
 pub(super) fn next_block(
     pieces: &mut Pieces,
     peer: PeerId,

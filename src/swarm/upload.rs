@@ -101,22 +101,31 @@ impl Uploader {
     /// repeated request changes nothing.
     #[must_use]
     pub fn request(&mut self, now: Instant, peer: PeerId, file: FileId, block: Block) -> bool {
-        let turn = self.turn;
-        let queued = self.waiting_by_turn(now) + self.on_its_way(now);
+        let (turn, key) = (self.turn, (file, block.piece));
         let asker = self.askers.entry(peer).or_insert_with(|| Asker::new(now, turn));
         if asker.waiting_count >= self.queue_limit {
             return false;
-        }
-        let key = (file, block.piece);
-        if !asker.waiting.contains_key(&key) && self.turns.answered(now, peer, file, block.piece, queued) {
-            asker.by_turn.insert(key);
         }
         if asker.waiting_count == 0 {
             // Having asked for nothing until now is no claim to be served before those who waited.
             asker.served_turn = asker.served_turn.max(turn.saturating_sub(1));
         }
+        let is_first = !asker.waiting.contains_key(&key);
         asker.waiting_count += usize::from(asker.waiting.entry(key).or_default().insert(block));
+        if is_first {
+            self.use_turn(now, peer, key);
+        }
         true
+    }
+
+    /// The first block of a piece is asked for: perhaps with a turn.
+    fn use_turn(&mut self, now: Instant, peer: PeerId, key: (FileId, PieceIndex)) {
+        let queued = self.waiting_by_turn(now) + self.on_its_way(now);
+        if self.turns.answered(now, peer, key.0, key.1, queued)
+            && let Some(asker) = self.askers.get_mut(&peer)
+        {
+            asker.by_turn.insert(key);
+        }
     }
 
     /// The peer does not need the block any more; false when it is on its way, was sent or was never asked for.

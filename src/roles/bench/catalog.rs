@@ -1,14 +1,12 @@
 //! A catalog and a hundredth of it, each on two trackers: start, synchronization, memory, and what operations cost.
 
-use std::{path::PathBuf, time::Duration};
-
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    BenchError,
-    report::{self, MIB, float, round},
-    town::{census::Census, cluster::Cluster, lookups, meter::Rate, writes},
+    BenchError, Common,
+    report::{self, MIB, float, round, verdict},
+    town::{Load, census::Census, cluster::Cluster, lookups, meter::Rate, writes},
 };
 
 /// How large, and for how long.
@@ -17,21 +15,12 @@ pub struct Options {
     /// Shares, each of a file of its own; there is a user for every 10 of them and a group for every 100
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     pub shares: u32,
-    /// Seconds for each of the loads
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    pub seconds: u32,
-    /// Encrypted connections that carry the load
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=256))]
-    pub links: u32,
-    /// Writes under way at once
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=2048))]
-    pub writers: u32,
-    /// Folder for the trackers' logs [default: /dev/shm, or the folder for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Report as one JSON object
-    #[arg(long)]
-    pub json: bool,
+    /// How much of it.
+    #[command(flatten)]
+    pub load: Load,
+    /// Where, and how it is told.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// The measurements. The member names are part of the command contract.
@@ -91,7 +80,7 @@ impl report::Report for Report {
             ("a hundredth", self.small.writes.told("durable at both")),
             ("a lookup costs", format!("{:.3} of what it costs in a hundredth", self.lookup_ratio)),
             ("a write costs", format!("{:.3} of what it costs in a hundredth", self.write_ratio)),
-            ("answers", if self.verified { "verified" } else { "WRONG" }.to_owned()),
+            ("answers", verdict(self.verified)),
         ]
     }
 
@@ -111,9 +100,9 @@ pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
 }
 
 async fn measure(options: &Options, shares: u32) -> Result<(Size, bool), BenchError> {
-    let time = Duration::from_secs(u64::from(options.seconds));
+    let (Load { links, writers, .. }, time) = (options.load, options.load.time());
     let census = Census::of_shares(shares);
-    let mut cluster = Cluster::found(options.dir.as_deref(), census, 2)?;
+    let mut cluster = Cluster::found(options.common.dir.as_deref(), census, 2)?;
     let start_s = cluster.start(1).await?.as_secs_f64();
     let start_cpu_s = cluster.cpu_s();
     let resident = cluster.settled(1).await;
@@ -122,8 +111,8 @@ async fn measure(options: &Options, shares: u32) -> Result<(Size, bool), BenchEr
     cluster.until_synced().await?;
     let (sync_s, sync_cpu_s) = (begun.elapsed().as_secs_f64(), cluster.cpu_s() - before_s);
     let disk = cluster.disk_bytes(1);
-    let (lookups, all_found) = lookups::run(&cluster, options.links, time).await?;
-    let (writes, all_kept) = writes::run(&cluster, options.links, options.writers, time).await?;
+    let (lookups, all_found) = lookups::run(&cluster, links, time).await?;
+    let (writes, all_kept) = writes::run(&cluster, links, writers, time).await?;
     let size = Size {
         users: census.residents,
         groups: census.groups,

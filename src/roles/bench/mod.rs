@@ -13,9 +13,9 @@ mod delivery;
 mod payload;
 mod process;
 mod stage;
-mod town;
+pub mod town;
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use report::Report;
 
@@ -34,6 +34,17 @@ pub enum Scenario {
     Tracker(tracker::Options),
     /// A large catalog, and a hundredth of it: how soon a tracker starts with it and another has it, what operations cost
     Catalog(catalog::Options),
+}
+
+/// What nearly all scenarios can be told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// Folder for the files [default: /dev/shm, or the folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Report as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Why a load test could not be run to its end.
@@ -81,12 +92,12 @@ impl BenchError {
 /// The answer is whether all bytes and hashes are as they should be.
 pub async fn run(scenario: Scenario) -> Result<bool, BenchError> {
     match scenario {
-        Scenario::Transfer(options) => tell(&transfer::run(&options).await?, options.json),
-        Scenario::Start(options) => tell(&start::run(&options).await?, options.json),
-        Scenario::Swarm(options) => tell(&swarm::run(&options).await?, options.json),
+        Scenario::Transfer(options) => tell(&transfer::run(&options).await?, options.common.json),
+        Scenario::Start(options) => tell(&start::run(&options).await?, options.common.json),
+        Scenario::Swarm(options) => tell(&swarm::run(&options).await?, options.common.json),
         Scenario::Hash(options) => tell(&hash::run(&options).await?, options.json),
-        Scenario::Tracker(options) => tell(&tracker::run(&options).await?, options.json),
-        Scenario::Catalog(options) => tell(&catalog::run(&options).await?, options.json),
+        Scenario::Tracker(options) => tell(&tracker::run(&options).await?, options.common.json),
+        Scenario::Catalog(options) => tell(&catalog::run(&options).await?, options.common.json),
     }
 }
 

@@ -49,9 +49,14 @@ impl Cost {
         [
             ("processor", format!("{:.2} s per GiB, all peers together", self.cpu_s_per_gib)),
             ("peak memory", format!("{:.1} MiB, the largest peer", self.peak_mib)),
-            ("bytes", if self.verified { "verified" } else { "WRONG" }.to_owned()),
+            ("bytes", verdict(self.verified)),
         ]
     }
+}
+
+/// How a table says whether all was right.
+pub(super) fn verdict(verified: bool) -> String {
+    if verified { "verified" } else { "WRONG" }.to_owned()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for display; 2^53 bytes are far beyond any test")]

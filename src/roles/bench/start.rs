@@ -1,16 +1,14 @@
 //! How soon a small file is there: from the command to the last byte in place, on a swarm where nothing else moves.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    BenchError,
+    BenchError, Common,
     delivery::{gather, make_folder},
     payload::{blake3_of, generate, parse_size},
     process::Process,
-    report::{self, MIB, float, round},
+    report::{self, MIB, float, round, verdict},
     stage::{GROUP, Stage, word},
 };
 
@@ -26,12 +24,9 @@ pub struct Options {
     /// Leechers, one after the other
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: u32,
-    /// Folder for the files [default: /dev/shm, or the folder for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Report as one JSON object
-    #[arg(long)]
-    pub json: bool,
+    /// Where, and how it is told.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// The measurements. Times are in milliseconds, each from `download_file` until `wait` says that the file is in place.
@@ -61,7 +56,7 @@ impl report::Report for Report {
             ("leechers", self.runs.to_string()),
             ("not linked", times(self.first_ms, self.first_worst_ms)),
             ("linked", times(self.second_ms, self.second_worst_ms)),
-            ("bytes", if self.verified { "verified" } else { "WRONG" }.to_owned()),
+            ("bytes", verdict(self.verified)),
         ]
     }
 
@@ -72,7 +67,7 @@ impl report::Report for Report {
 
 /// Starts a seeder and one leecher after the other, and measures.
 pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
-    let stage = Stage::set(options.dir.as_deref())?;
+    let stage = Stage::set(options.common.dir.as_deref())?;
     let mut seeder = stage.start_peers("seeder", 1, &[]).await?.pop().expect("one was started");
     gather(&mut seeder, [].iter_mut()).await?;
     let mut expected = None;

@@ -1,11 +1,9 @@
 //! One seeder and many leechers whose uplinks are equal and the bottleneck: how near the swarm comes to the least time there is.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use super::{
-    BenchError,
+    BenchError, Common,
     delivery::{Delivered, Delivery},
     payload::parse_size,
     report::{self, Cost, GIB, MIB, float, round},
@@ -25,12 +23,9 @@ pub struct Options {
     /// Most bytes a second that each peer sends: 4MiB, 500KB
     #[arg(long, default_value = "4MiB", value_name = "RATE", value_parser = parse_limit)]
     pub up_limit: Rate,
-    /// Folder for the files [default: /dev/shm, or the folder for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Report as one JSON object
-    #[arg(long)]
-    pub json: bool,
+    /// Where, and how it is told.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 fn parse_limit(text: &str) -> Result<Rate, String> {
@@ -95,7 +90,7 @@ fn bound(leechers: u32, pieces: u32) -> f64 {
 pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
     let limit = options.up_limit.0.to_string();
     let limited = ["--upload-limit", &limit];
-    let stage = Stage::set(options.dir.as_deref())?;
+    let stage = Stage::set(options.common.dir.as_deref())?;
     let delivery = Delivery { size: options.size, seeders: 1, leechers: options.leechers, options: &limited };
     let Delivered { mut seeders, bytes, wall_s, cost } = delivery.run(&stage).await?;
     let uploaded = seeders[0].ask("show_shares").await?["shares"][0]["uploaded"].as_u64().unwrap_or_default();

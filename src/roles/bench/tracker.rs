@@ -1,13 +1,14 @@
 //! A crowd on two synchronized trackers: announces and lookups, logins, writes, and the memory that idle ones take.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::{
-    BenchError,
-    report::{self, MIB, float, round},
+    BenchError, Common,
+    report::{self, MIB, float, round, verdict},
     town::{
+        Load,
         census::{Census, MEMBERS},
         cluster::Cluster,
         crowd::Crowd,
@@ -23,24 +24,15 @@ pub struct Options {
     /// Sessions that are online, rounded up to whole groups of 20
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub sessions: u32,
-    /// Seconds for each of the loads
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    pub seconds: u32,
-    /// Encrypted connections that carry the load
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=256))]
-    pub links: u32,
-    /// Writes under way at once
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=2048))]
-    pub writers: u32,
+    /// How much of it.
+    #[command(flatten)]
+    pub load: Load,
     /// Encrypted connections that are opened and left idle, to weigh them
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
-    /// Folder for the trackers' logs [default: /dev/shm, or the folder for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Report as one JSON object
-    #[arg(long)]
-    pub json: bool,
+    /// Where, and how it is told.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// The measurements. The member names are part of the command contract.
@@ -92,7 +84,7 @@ impl report::Report for Report {
                 ),
             ),
             ("peak memory", format!("{:.1} MiB, the larger tracker", self.peak_mib)),
-            ("answers", if self.verified { "verified" } else { "WRONG" }.to_owned()),
+            ("answers", verdict(self.verified)),
         ]
     }
 
@@ -104,10 +96,10 @@ impl report::Report for Report {
 /// Starts both trackers and measures one load after the other.
 pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
     let sessions = options.sessions.next_multiple_of(MEMBERS);
-    let time = Duration::from_secs(u64::from(options.seconds));
-    let cluster = Arc::new(Cluster::run(options.dir.as_deref(), Census::of_sessions(sessions)).await?);
+    let (Load { links, writers, .. }, time) = (options.load, options.load.time());
+    let cluster = Arc::new(Cluster::run(options.common.dir.as_deref(), Census::of_sessions(sessions)).await?);
 
-    let (writes, are_kept) = writes::run(&cluster, options.links, options.writers, time).await?;
+    let (writes, are_kept) = writes::run(&cluster, links, writers, time).await?;
     let (logins, are_in) = writes::log_in(&cluster, time).await?;
 
     let before = cluster.settled(1).await;
@@ -118,14 +110,14 @@ pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
     }
     let session_bytes = float(cluster.settled(1).await.saturating_sub(before)) / f64::from(sessions);
     let (crowd_per_s, all_said) = presence::run_crowd(&cluster, &crowd, time).await?;
-    let (presence, all_found) = presence::run(&cluster, &crowd, options.links, time).await?;
+    let (presence, all_found) = presence::run(&cluster, &crowd, links, time).await?;
     drop(crowd);
 
     let idle = idle::run(&cluster, options.connections).await?;
     let peak_bytes = cluster.usage(1).peak_bytes.max(cluster.usage(2).peak_bytes);
     Ok(Report {
         sessions,
-        links: options.links,
+        links,
         presence,
         crowd_per_s: round(crowd_per_s),
         session_bytes: round(session_bytes),

@@ -1,11 +1,9 @@
 //! One file from some seeders to some leechers, all on this machine.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use super::{
-    BenchError,
+    BenchError, Common,
     delivery::{Delivered, Delivery},
     payload::parse_size,
     report::{self, Cost, GIB, MIB, float, round},
@@ -24,12 +22,9 @@ pub struct Options {
     /// Peers that fetch it
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub leechers: u32,
-    /// Folder for the files [default: /dev/shm, or the folder for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Report as one JSON object
-    #[arg(long)]
-    pub json: bool,
+    /// Where, and how it is told.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// The measurements of one transfer. The member names are part of the command contract.
@@ -70,7 +65,7 @@ impl report::Report for Report {
 /// Starts every peer, moves the file, and measures.
 pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
     let Options { size, seeders, leechers, .. } = *options;
-    let stage = Stage::set(options.dir.as_deref())?;
+    let stage = Stage::set(options.common.dir.as_deref())?;
     let delivery = Delivery { size, seeders, leechers, options: &[] };
     let Delivered { bytes, wall_s, cost, .. } = delivery.run(&stage).await?;
     Ok(Report { seeders, leechers, bytes, wall_s: round(wall_s), mib_per_s: round(float(bytes) / MIB / wall_s), cost })
