@@ -99,6 +99,9 @@ pub struct TrackerArgs {
     /// Serve figures for Prometheus here, at /metrics
     #[arg(long, value_name = "IP:PORT")]
     pub metrics: Option<SocketAddr>,
+    /// Let any client take any share of this tracker: for load tests
+    #[arg(long, hide = true)]
+    pub no_limits: bool,
 }
 
 /// Arguments of `p2p client`.

@@ -25,7 +25,7 @@ use crate::{
         },
         demo,
         environment::Environment,
-        tracker::{PasswordCost, Tracker, TrackerConfig},
+        tracker::{Limits, PasswordCost, Tracker, TrackerConfig},
     },
     telemetry::{self, LogTarget},
 };
@@ -85,7 +85,8 @@ async fn run_tracker(args: TrackerArgs, context: &Context) -> Result<ExitStatus,
     let bind = args.bind.map(|address| address.to_string());
     let metrics = args.metrics.map(|address| address.to_string());
     let password_cost = PasswordCost::OWASP;
-    let config = TrackerConfig { info: args.trackers, no, data_dir, bind, metrics, password_cost };
+    let limits = if args.no_limits { Limits::NONE } else { Limits::STANDARD };
+    let config = TrackerConfig { info: args.trackers, no, data_dir, bind, metrics, password_cost, limits };
     let tracker = Tracker::start(system()?, config).await?;
     let (address, key) = (tracker.address(), device_key_text(&tracker.key()));
     let told = say(&format!("Tracker {no} listens at {address} with key {key}. Type quit to stop it.\n"));

@@ -26,7 +26,7 @@ use p2p::{
             },
         },
         environment::Environment,
-        tracker::{PasswordCost, Tracker, TrackerConfig},
+        tracker::{Limits, PasswordCost, Tracker, TrackerConfig},
     },
     store::disk::Disk as _,
 };
@@ -74,6 +74,7 @@ pub(crate) fn tracker_config(info: &TrackerInfo, no: u16) -> TrackerConfig {
         bind: None,
         metrics: None,
         password_cost: PasswordCost::LEAST,
+        limits: Limits::STANDARD,
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Environment {
     pub shutdown: CancellationToken,
     /// All tasks of the role: it has ended when they have.
     pub tasks: TaskTracker,
+    /// Descriptors that the process may have open: one for each stream and each file.
+    pub descriptors: u64,
     /// Seed of all randomness of the role.
     seed: [u8; 32],
 }
@@ -76,17 +78,18 @@ impl Environment {
         seed: [u8; 32],
     ) -> Self {
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        Self { transport, disk, wall_clock, offload, shutdown, tasks, seed }
+        Self { transport, disk, wall_clock, offload, shutdown, tasks, descriptors: u64::MAX, seed }
     }
 
     /// The real world: TCP, the system's disk, clock and randomness, and threads for blocking work.
     pub fn system() -> io::Result<Self> {
         keep_freed_memory();
-        raise_descriptor_limit();
+        let descriptors = raise_descriptor_limit();
         let mut seed = [0; 32];
         #[expect(clippy::disallowed_methods, reason = "this is the seam that everything else goes through")]
         SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("the system gives no randomness"))?;
-        Ok(Self::new(Arc::new(Tcp), Arc::new(SystemDisk), Arc::new(SystemClock), Offload::Threads, seed))
+        let env = Self::new(Arc::new(Tcp), Arc::new(SystemDisk), Arc::new(SystemClock), Offload::Threads, seed);
+        Ok(Self { descriptors, ..env })
     }
 
     /// A generator of its own for each `purpose` (one name in the code each, an index where there are several).
@@ -150,10 +153,11 @@ fn keep_freed_memory() {
 }
 
 /// Every connection takes a descriptor, and the soft limit is there for programs that cannot count beyond 1024. What the
-/// system refuses stays as it was: then accepting fails where the limit is reached, and says so.
-fn raise_descriptor_limit() {
+/// system refuses stays as it was: then accepting fails where the limit is reached, and says so. Returns the limit.
+fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod client;
 pub mod demo;
+mod doors;
 pub mod environment;
 mod port;
 pub mod tracker;

@@ -53,6 +53,9 @@ pub enum LinkError {
     /// A deadline passed.
     #[error("{0} took too long")]
     Timeout(&'static str),
+    /// Others need what it takes, or it does not read what it is sent.
+    #[error("it had to give way")]
+    GaveWay,
     /// The other end is gone, without a farewell or in the middle of a frame.
     #[error("the connection was lost")]
     Closed,

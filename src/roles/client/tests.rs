@@ -14,7 +14,7 @@ use crate::{
     },
     roles::{
         environment::{Offload, WallClock},
-        tracker::{PasswordCost, Tracker, TrackerConfig},
+        tracker::{Limits, PasswordCost, Tracker, TrackerConfig},
     },
     store::disk::SystemDisk,
     transport::memory::Memory,
@@ -56,7 +56,15 @@ impl Rig {
     async fn tracker(&self, no: u16) -> Tracker {
         let data_dir = self.folder.path().join(format!("tracker-{no}"));
         let (info, password_cost) = (self.info.clone(), PasswordCost::LEAST);
-        let config = TrackerConfig { info, no: TrackerNo(no), data_dir, bind: None, metrics: None, password_cost };
+        let config = TrackerConfig {
+            info,
+            no: TrackerNo(no),
+            data_dir,
+            bind: None,
+            metrics: None,
+            password_cost,
+            limits: Limits::STANDARD,
+        };
         Tracker::start(self.environment(u8::try_from(no).unwrap()), config).await.unwrap()
     }
 

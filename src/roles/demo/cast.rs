@@ -10,7 +10,7 @@ use super::super::{
         command::{Command, DownloadRow, Event, Rate, Reply},
     },
     environment::Environment,
-    tracker::{PasswordCost, Tracker, TrackerConfig},
+    tracker::{Limits, PasswordCost, Tracker, TrackerConfig},
 };
 use crate::protocol::{
     client::Password,
@@ -40,7 +40,15 @@ impl Trackers {
         for no in info.trackers.iter().map(|tracker| tracker.no) {
             let data_dir = dir.join(format!("tracker-{no}"));
             let (info, password_cost) = (info.clone(), PasswordCost::OWASP);
-            let config = TrackerConfig { info, no, data_dir, bind: None, metrics: None, password_cost };
+            let config = TrackerConfig {
+                info,
+                no,
+                data_dir,
+                bind: None,
+                metrics: None,
+                password_cost,
+                limits: Limits::STANDARD,
+            };
             running.push((no, Tracker::start(system()?, config).await?));
         }
         Ok(Self { info, running })

@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_util::sync::CancellationToken;
 
-use super::presence::LinkNo;
+use super::{limits::Limits, presence::LinkNo};
 use crate::protocol::{
     client::{FromTracker, Notice},
     ids::{DeviceKey, FileId, UserId},
     ticket::CredentialId,
 };
-use crate::replica::few::FewSet;
+use crate::{replica::few::FewSet, roles::port::Place};
 
 /// Who is logged in on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +40,14 @@ pub(super) struct Client {
     outgoing: mpsc::Sender<Outgoing>,
     /// Swarms it takes part in that have changed, and of which it was not told yet.
     changed: BTreeSet<FileId>,
-    /// Ends the link.
-    end: CancellationToken,
+    /// Its place, whose end ends the link.
+    place: Place,
 }
 
 /// All of them, by link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients {
+    limits: Limits,
     by_link: BTreeMap<LinkNo, Client>,
     by_user: BTreeMap<UserId, FewSet<LinkNo>>,
     /// Links that have yet to be told of swarms.
@@ -56,15 +56,16 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    /// Nobody is linked.
+    pub(super) fn new(limits: Limits) -> Self {
+        let (by_link, by_user, untold) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { limits, by_link, by_user, untold, next: 0 }
+    }
+
     /// A client has linked.
-    pub(super) fn add(
-        &mut self,
-        device: DeviceKey,
-        outgoing: mpsc::Sender<Outgoing>,
-        end: CancellationToken,
-    ) -> LinkNo {
+    pub(super) fn add(&mut self, device: DeviceKey, outgoing: mpsc::Sender<Outgoing>, place: Place) -> LinkNo {
         self.next += 1;
-        let client = Client { device, session: None, outgoing, changed: BTreeSet::new(), end };
+        let client = Client { device, session: None, outgoing, changed: BTreeSet::new(), place };
         self.by_link.insert(self.next, client);
         self.next
     }
@@ -90,6 +91,7 @@ impl Clients {
     pub(super) fn set_session(&mut self, link: LinkNo, session: Option<LoggedIn>) -> Option<LoggedIn> {
         let client = self.by_link.get_mut(&link)?;
         let before = std::mem::replace(&mut client.session, session);
+        client.place.recognize(session.is_some());
         if let Some(LoggedIn { user, .. }) = before
             && let Some(links) = self.by_user.get_mut(&user)
         {
@@ -100,8 +102,20 @@ impl Clients {
         }
         if let Some(LoggedIn { user, .. }) = session {
             self.by_user.entry(user).or_default().insert(link);
+            self.make_way(user, link);
         }
         before
+    }
+
+    /// Of a user with too many links the oldest one ends.
+    fn make_way(&self, user: UserId, newest: LinkNo) {
+        let Some(links) = self.by_user.get(&user).filter(|links| links.len() > self.limits.links_per_user) else {
+            return;
+        };
+        let oldest = links.iter().find(|link| **link != newest).and_then(|link| self.by_link.get(link));
+        if let Some(oldest) = oldest {
+            oldest.place.end().cancel();
+        }
     }
 
     /// Everybody who is logged in.
@@ -119,7 +133,7 @@ impl Clients {
         let Some(client) = self.by_link.get(&link) else { return };
         let notice = Outgoing { message: Box::new(FromTracker::Notice(notice)), slot: None };
         if client.outgoing.try_send(notice).is_err() {
-            client.end.cancel();
+            client.place.end().cancel();
         }
     }
 

@@ -32,6 +32,7 @@ use crate::{
         ticket::Signed,
         version::VersionVector,
     },
+    roles::port::Place,
     transport::link::{Link, LinkError, LinkReader, LinkWriter},
 };
 
@@ -62,16 +63,16 @@ pub(super) struct Asker {
 }
 
 /// Speaks with a client until either end stops.
-pub(super) async fn serve(node: Arc<Node>, link: Link, from: SocketAddr) {
+pub(super) async fn serve(node: Arc<Node>, link: Link, from: SocketAddr, place: Place) {
     let device = link.device();
     let (mut reader, mut writer) = link.split();
-    let hello = match timeout(HELLO_WITHIN, reader.message()).await {
-        Ok(Ok(Some(ToTracker::Hello { version, session, seen }))) => (version, session, seen),
+    let hello = match place.end().run_until_cancelled(timeout(HELLO_WITHIN, reader.message())).await {
+        Some(Ok(Ok(Some(ToTracker::Hello { version, session, seen })))) => (version, session, seen),
         _ => return tracing::debug!(%from, "no hello"),
     };
     let (outgoing, queue) = mpsc::channel(MAX_OUTGOING);
-    let end = CancellationToken::new();
-    let no = node.state().clients.add(device, outgoing.clone(), end.clone());
+    let end = place.end().clone();
+    let no = node.state().clients.add(device, outgoing.clone(), place);
     let asker = Asker { node, link: no, device, from: from.ip(), offers: Mutex::default() };
     let connection = Connection { asker: Arc::new(asker), outgoing, queue, end };
     let ended = match connection.greet(&mut writer, hello).await {
@@ -124,7 +125,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = self.asker.node.env.shutdown.cancelled() => return Ok(()),
-                () = self.end.cancelled() => return Err(LinkError::Timeout("reading what it was sent")),
+                () = self.end.cancelled() => return Err(LinkError::GaveWay),
                 Some(Outgoing { message, slot }) = self.queue.recv(), if writer.queued_bytes() < MAX_QUEUED_BYTES => {
                     writer.queue(&*message);
                     drop(slot);

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::node::Node;
 use crate::{
-    roles::port,
+    roles::port::{self, Doorkeeper, Place},
     transport::{Listener, Stream},
 };
 
@@ -46,12 +46,13 @@ impl Counters {
 
 /// Answers readers until the role stops.
 pub(super) async fn run(node: Arc<Node>, listener: Box<dyn Listener>) {
-    let serve = |stream, _| {
+    let serve = |stream, _, place: Place| {
         let node = Arc::clone(&node);
         // A reader that is too slow gets nothing.
-        async move { drop(timeout(DEADLINE, answer(&node, stream)).await) }
+        async move { drop(place.end().run_until_cancelled(timeout(DEADLINE, answer(&node, stream))).await) }
     };
-    port::accept(&node.env, listener, MAX_READERS, serve).await;
+    let keeper = Doorkeeper::new(port::for_strangers(MAX_READERS, MAX_READERS));
+    port::accept(&node.env, listener, keeper, None, serve).await;
 }
 
 async fn answer(node: &Node, mut stream: Box<dyn Stream>) -> std::io::Result<()> {

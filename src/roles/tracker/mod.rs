@@ -10,6 +10,7 @@ mod accept;
 mod clients;
 mod connection;
 mod forgetting;
+mod limits;
 mod log_writer;
 mod login;
 mod metrics;
@@ -32,6 +33,7 @@ mod tests;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+pub use limits::Limits;
 use node::Node;
 pub use password::PasswordCost;
 use tracing::Instrument as _;
@@ -61,6 +63,8 @@ pub struct TrackerConfig {
     pub metrics: Option<String>,
     /// What each password that is set from now on costs to hash.
     pub password_cost: PasswordCost,
+    /// What clients may take.
+    pub limits: Limits,
 }
 
 /// A running tracker.

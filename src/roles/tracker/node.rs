@@ -45,7 +45,10 @@ use crate::{
         clock::{HybridClock, Observed},
         command::{self, Caller, Command, Decision},
     },
-    roles::environment::Environment,
+    roles::{
+        environment::Environment,
+        port::{self, Doorkeeper},
+    },
     store::{
         database::open_database,
         tracker::{Past, StoreError, TrackerStore},
@@ -56,6 +59,8 @@ use crate::{
 /// Longest wait for a tracker in touch to confirm; its link calls it out of touch before.
 const CONFIRM_WITHIN: Duration = Duration::from_millis(1500);
 
+/// Of a hundred descriptors, those for clients.
+const PERCENT_FOR_CLIENTS: u64 = 50;
 /// Changes of the log read at a time, at a start.
 const PART: usize = 4096;
 /// Pause between two warnings of one kind, which every change may cause.
@@ -70,6 +75,8 @@ pub(super) struct Node {
     pub(super) store: Arc<TrackerStore>,
     pub(super) passwords: Passwords,
     pub(super) counters: Counters,
+    /// The places of clients.
+    pub(super) doors: Arc<Doorkeeper>,
     state: Mutex<State>,
     appends: mpsc::Sender<Append>,
     durable: watch::Sender<VersionVector>,
@@ -124,7 +131,7 @@ impl Node {
         let state = State {
             catalog,
             presence: PresenceMap::default(),
-            clients: Clients::default(),
+            clients: Clients::new(config.limits),
             trackers: Trackers::new(&config.info, config.no, &opened.known),
             throttle: Throttle::default(),
             clock,
@@ -140,6 +147,7 @@ impl Node {
             store: opened.store,
             passwords: Passwords::new(&env, config.password_cost),
             counters: Counters::default(),
+            doors: Doorkeeper::new(port::fitted(&env, PERCENT_FOR_CLIENTS, config.limits.links)),
             state: Mutex::new(state),
             appends,
             durable: watch::Sender::new(durable),

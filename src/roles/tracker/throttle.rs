@@ -1,16 +1,15 @@
 //! Failed logins: delays that grow, per account and per address. Pure; time is passed in.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::protocol::{
-    error::{ErrorCode, Failure},
-    name::UserName,
+use crate::{
+    protocol::{
+        error::{ErrorCode, Failure},
+        name::UserName,
+    },
+    roles::doors::network,
 };
 
 /// Failures that cost nothing, for a mistyped password.
@@ -62,17 +61,6 @@ fn too_many(wait: Duration) -> Failure {
     let seconds = wait.as_secs() + 1;
     let message = format!("Too many failed logins. Try again in {seconds} s.");
     Failure::new(ErrorCode::TooManyAttempts, message)
-}
-
-/// One customer of a provider has a whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 @ IpAddr::V4(_) => v4,
-    }
 }
 
 #[derive(Debug)]
@@ -257,11 +245,5 @@ mod tests {
         assert!(!failures.by_key.contains_key(&0));
         failures.begin(now + FORGET, 0);
         assert_eq!((failures.by_key.len(), failures.order.len()), (1, 1));
-    }
-
-    #[test]
-    fn a_whole_network_is_one_address() {
-        assert_eq!(network("2001:db8::1".parse().unwrap()), network("2001:db8::2".parse().unwrap()));
-        assert_eq!(network("::ffff:10.0.0.1".parse().unwrap()), address(1));
     }
 }

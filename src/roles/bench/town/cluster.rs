@@ -98,7 +98,8 @@ impl Cluster {
     /// Starts a tracker; returns how long it took to answer a client.
     pub(in super::super) async fn start(&mut self, no: u16) -> Result<Duration, BenchError> {
         let begun = Instant::now();
-        let process = Process::start(&name(no), &["tracker", &self.info, &no.to_string()], self.dir.path())?;
+        let process =
+            Process::start(&name(no), &["tracker", &self.info, &no.to_string(), "--no-limits"], self.dir.path())?;
         self.running.insert(no, process);
         loop {
             match self.line(no, 0, u64::from(no)).await {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -46,8 +47,8 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// All that can wake the hub.
 pub(super) enum Input {
-    /// A link stands.
-    Linked { link: Box<Link>, dialled: bool },
+    /// A link stands; from where, when the other side dialled.
+    Linked { link: Box<Link>, dialled_us: Option<IpAddr> },
     /// A dial failed.
     DialFailed { device: DeviceKey, reason: String },
     /// A link has ended.
@@ -112,11 +113,12 @@ impl Hub {
     pub(super) fn new(seams: Arc<Seams>, upload_limit: TokenBucket, download_limit: TokenBucket) -> Self {
         let now = Instant::now();
         let rng = ChaCha12Rng::from_rng(&mut seams.env.rng("upload", 0));
+        let peers = Peers::new(seams.max_peers);
         Self {
             seams,
             now,
             user: None,
-            peers: Peers::default(),
+            peers,
             shares: BTreeMap::new(),
             transfers: BTreeMap::new(),
             server: Server::new(upload_limit, rng),
@@ -172,7 +174,7 @@ impl Hub {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Linked { link, dialled } => self.linked(*link, dialled),
+            Input::Linked { link, dialled_us } => self.linked(*link, dialled_us),
             Input::DialFailed { device, reason } => self.dial_failed(device, &reason),
             Input::Unlinked { peer } => self.unlinked(peer),
             Input::Received { peer, received } => self.received(peer, received),

@@ -60,6 +60,7 @@ impl Hub {
         let checked = before.is_some_and(|shown| shown.checked) || !self.seams.tracker.is_linked();
         self.standing.unchecked.insert((group, ticket.membership));
         peer.shown.insert(group, Shown { signed, ticket, checked });
+        self.recognize(id);
     }
 
     /// Another tracker is in use, or notices were missed: every ticket shown is checked anew.
@@ -158,7 +159,9 @@ impl Hub {
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
         tracing::trace!(target: "coverage", reached = "ticket: excluded from open links");
         peer.shown.remove(&group);
-        for file in peer.files_of(group).collect::<Vec<FileId>>() {
+        let files = peer.files_of(group).collect::<Vec<FileId>>();
+        self.recognize(id);
+        for file in files {
             self.send(id, PeerMessage::Leave { file, reason: Some(failure.clone()) });
             self.forget_joined(id, file);
         }

@@ -117,6 +117,11 @@ struct Seams {
     partials: AtomicU64,
 }
 
+/// Links that fit the descriptors of the process, with as many again that others dial.
+fn most_links(env: &Environment) -> usize {
+    usize::try_from(env.descriptors / 6).unwrap_or(usize::MAX).max(1)
+}
+
 impl Exchange {
     /// Starts the exchange: peers may dial from now on; nothing is served before [`Exchange::logged_in`].
     pub fn start(env: &Environment, tracker: TrackerLink, setup: ExchangeSetup) -> Self {
@@ -130,7 +135,7 @@ impl Exchange {
             inbox,
             hashes: Semaphore::new(PARALLEL_HASHES),
             offers: Semaphore::new(PARALLEL_OFFERS),
-            max_peers: setup.max_peers,
+            max_peers: setup.max_peers.min(most_links(env)),
             partials: AtomicU64::new(0),
         });
         let [up, down] = [setup.upload_limit, setup.download_limit].map(|rate| TokenBucket::new(rate.0));

@@ -14,7 +14,7 @@ use crate::{
         peer::{PeerMessage, read_block},
         piece::Block,
     },
-    roles::port,
+    roles::port::{self, Doorkeeper, Place},
     swarm::PeerId,
     transport::{
         Listener, Stream,
@@ -25,8 +25,10 @@ use crate::{
 
 /// What waits for a link's writer. A peer that lets this fill up takes nothing any more.
 const OUTGOING: usize = 512;
-/// Handshakes of accepted streams under way at once.
-const HANDSHAKES: usize = 32;
+/// Handshakes of accepted streams under way at once, and from one network.
+const HANDSHAKES: (usize, usize) = (256, 64);
+/// Of a hundred descriptors, those for handshakes.
+const PERCENT: u64 = 25;
 /// Most bytes handed to the socket before the hub hears of it: the next blocks are read from disk meanwhile.
 const FLUSH_BYTES: usize = 256 * 1024;
 
@@ -67,18 +69,24 @@ impl Drop for Handle {
 
 /// Accepts streams until the client stops.
 pub(super) async fn accept_all(seams: Arc<Seams>, listener: Box<dyn Listener>) {
-    port::accept(&seams.env, listener, HANDSHAKES, |stream, from| accept_one(Arc::clone(&seams), stream, from)).await;
+    let keeper = Doorkeeper::new(port::fitted(&seams.env, PERCENT, port::for_strangers(HANDSHAKES.0, HANDSHAKES.1)));
+    let serve = |stream, from, place| accept_one(Arc::clone(&seams), stream, from, place);
+    port::accept(&seams.env, listener, keeper, None, serve).await;
 }
 
-async fn accept_one(seams: Arc<Seams>, stream: Box<dyn Stream>, from: SocketAddr) {
-    let accepted = seams.env.shutdown.run_until_cancelled(link::accept(stream, &seams.identity)).await;
+async fn accept_one(seams: Arc<Seams>, stream: Box<dyn Stream>, from: SocketAddr, place: Place) {
+    let accepted = tokio::select! {
+        biased;
+        () = seams.env.shutdown.cancelled() => return,
+        () = place.end().cancelled() => return tracing::debug!(%from, "gave way to others before its handshake was done"),
+        accepted = link::accept(stream, &seams.identity) => accepted,
+    };
     match accepted {
-        Some(Ok(link)) if link.protocol() == Protocol::Peer => {
-            seams.report(Input::Linked { link: Box::new(link), dialled: false }).await;
+        Ok(link) if link.protocol() == Protocol::Peer => {
+            seams.report(Input::Linked { link: Box::new(link), dialled_us: Some(from.ip()) }).await;
         }
-        Some(Ok(_)) => tracing::debug!(%from, "somebody dialled with a protocol that a client does not serve"),
-        Some(Err(error)) => tracing::debug!(%from, %error, "a peer could not be accepted"),
-        None => {}
+        Ok(_) => tracing::debug!(%from, "somebody dialled with a protocol that a client does not serve"),
+        Err(error) => tracing::debug!(%from, %error, "a peer could not be accepted"),
     }
 }
 
@@ -90,7 +98,7 @@ pub(super) async fn dial(seams: Arc<Seams>, device: DeviceKey, address: String) 
         dialled = link::dial(&*seams.env.transport, &seams.identity, &address, Protocol::Peer, Some(device)) => dialled,
     };
     let input = match dialled {
-        Ok(link) => Input::Linked { link: Box::new(link), dialled: true },
+        Ok(link) => Input::Linked { link: Box::new(link), dialled_us: None },
         Err(error) => Input::DialFailed { device, reason: error.to_string() },
     };
     seams.report(input).await;

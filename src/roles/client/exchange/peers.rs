@@ -1,6 +1,6 @@
 //! Links to peers: made, greeted, kept alive, ended.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use tokio::time::Instant;
 
@@ -17,6 +17,7 @@ use crate::{
         peer::{PeerMessage, VERSION},
         piece::PieceIndex,
     },
+    roles::doors::{Capacity, Doors, Share},
     swarm::{HAVE_BATCH, HAVE_DELAY, PeerId, download},
     transport::link::Link,
 };
@@ -31,10 +32,11 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const UNUSED: Duration = Duration::from_mins(2);
 
 /// All links.
-#[derive(Default)]
 pub(super) struct Peers {
     pub(super) links: BTreeMap<PeerId, Peer>,
     pub(super) by_device: BTreeMap<DeviceKey, PeerId>,
+    /// The places of those who dialled us.
+    doors: Doors,
     /// Dials under way.
     pub(super) dialling: BTreeMap<DeviceKey, String>,
     /// Devices that could not be dialled lately.
@@ -45,6 +47,26 @@ pub(super) struct Peers {
     /// When pieces were last announced.
     announced: Option<Instant>,
     links_made: u64,
+}
+
+impl Peers {
+    /// No links yet. Those who dial us may be as many again as those whom we dial; of them, three in four that have shown no
+    /// ticket may come from one network.
+    pub(super) fn new(most: usize) -> Self {
+        let all = Share { in_all: 2 * most, per_network: 2 * most };
+        let strangers = Share { in_all: most, per_network: (3 * most / 4).max(1) };
+        Self {
+            links: BTreeMap::new(),
+            by_device: BTreeMap::new(),
+            doors: Doors::new(Capacity { all, strangers }),
+            dialling: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
+            haves: BTreeMap::new(),
+            haves_due: None,
+            announced: None,
+            links_made: 0,
+        }
+    }
 }
 
 /// A device that could not be dialled.
@@ -88,8 +110,8 @@ fn names_too_many(message: &PeerMessage) -> bool {
 
 impl Hub {
     /// A link stands, dialled or accepted. Of two links to one device the one dialled by the smaller key stays.
-    pub(super) fn linked(&mut self, link: Link, dialled: bool) {
-        let device = link.device();
+    pub(super) fn linked(&mut self, link: Link, dialled_us: Option<IpAddr>) {
+        let (device, dialled) = (link.device(), dialled_us.is_none());
         self.peers.dialling.remove(&device);
         self.peers.unreachable.remove(&device);
         let own = self.seams.identity.device();
@@ -99,6 +121,9 @@ impl Hub {
         }
         self.peers.links_made += 1;
         let id = PeerId(self.peers.links_made);
+        if dialled_us.is_some_and(|from| !self.let_in(id, from)) {
+            return;
+        }
         let handle = peer_link::start(&self.seams, id, link);
         let now = self.now;
         let peer = Peer {
@@ -132,18 +157,33 @@ impl Hub {
         false
     }
 
-    /// Gives up the link that has been of no use for longest among those that dialled us and never showed a ticket, so that who
-    /// is no member cannot keep members out.
+    /// Gives up a link that dialled us and has shown no ticket, so that who is no member cannot keep members out.
     fn drop_stranger(&mut self) -> bool {
-        let strangers = self.peers.links.iter().filter(|(_, peer)| peer.shown.is_empty() && !peer.dialled);
-        let Some(id) = strangers.min_by_key(|(id, peer)| (peer.used, **id)).map(|(id, _)| *id) else { return false };
-        self.unlinked(id);
+        let Some(stranger) = self.peers.doors.next_to_leave() else { return false };
+        self.unlinked(PeerId(stranger));
         true
+    }
+
+    /// Gives a place to a link that dialled us; false when there is none.
+    fn let_in(&mut self, id: PeerId, from: IpAddr) -> bool {
+        let entered = self.peers.doors.enter(id.0, from);
+        if let Ok(Some(evicted)) = entered {
+            tracing::debug!(peer = evicted, "gave way to others: it has shown no ticket");
+            self.unlinked(PeerId(evicted));
+        }
+        entered.is_ok()
+    }
+
+    /// Notes whether a peer has shown a ticket that counts.
+    pub(super) fn recognize(&mut self, id: PeerId) {
+        let is_known = self.peers.links.get(&id).is_some_and(|peer| !peer.shown.is_empty());
+        self.peers.doors.recognize(id.0, is_known);
     }
 
     /// A link has ended, or is given up.
     pub(super) fn unlinked(&mut self, id: PeerId) {
         let Some(peer) = self.peers.links.remove(&id) else { return };
+        self.peers.doors.leave(id.0);
         if self.peers.by_device.get(&peer.device) == Some(&id) {
             self.peers.by_device.remove(&peer.device);
         }

@@ -13,7 +13,7 @@ use crate::{
     protocol::{ids::TrackerNo, tracker_info::TrackerInfo, version::VersionVector},
     roles::{
         environment::{Environment, Offload},
-        tracker::{PasswordCost, Tracker, TrackerConfig},
+        tracker::{Limits, PasswordCost, Tracker, TrackerConfig},
     },
     store::disk::SystemDisk,
 };
@@ -73,6 +73,7 @@ impl Cluster {
             bind: None,
             metrics: Some(format!("10.0.0.{no}:9000")),
             password_cost: PasswordCost::LEAST,
+            limits: Limits::STANDARD,
         };
         Tracker::start(env, config).await
     }

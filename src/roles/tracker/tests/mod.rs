@@ -3,6 +3,7 @@
 mod account;
 mod client;
 mod cluster;
+mod doors;
 mod forgetting;
 mod group;
 mod hostile;
