@@ -54,7 +54,9 @@ async fn connected() -> (LinkWriter, LinkReader) {
     let address = listener.local_address().expect("it is bound").to_string();
     let accepted = async { accept(listener.accept().await.expect("somebody dials").0, &two).await };
     let (dialled, accepted) = tokio::join!(dial(&Tcp, &one, &address, Protocol::Peer, None), accepted);
-    (dialled.expect("it was accepted").split().1, accepted.expect("it was dialled").split().0)
+    let reader = accepted.expect("it was dialled").split().0;
+    reader.trust().give();
+    (dialled.expect("it was accepted").split().1, reader)
 }
 
 async fn send(writer: &mut LinkWriter) {

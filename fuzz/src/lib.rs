@@ -47,7 +47,7 @@ fn frames<'a>(
     for part in parts {
         buffer.extend_from_slice(part);
         loop {
-            match take_frame(&mut buffer, |kind| body_limit(protocol, kind)) {
+            match take_frame(&mut buffer, |kind| body_limit(protocol, kind, true)) {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break,
                 Err(error) => return (frames, Err(error)),

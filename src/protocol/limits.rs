@@ -8,6 +8,11 @@ pub const MAX_CLIENT_FRAME: usize = MAX_PAGE_BYTES + 96 * 1024;
 pub const MAX_SYNC_FRAME: usize = 1024 * 1024;
 /// Bytes of a message between peers: the bitfield of the largest file (512 KiB) with its ticket.
 pub const MAX_PEER_MESSAGE: usize = 512 * 1024 + 8 * 1024;
+/// Bytes of any frame from somebody who dialled and has not shown who they are, by a session or a ticket: the longest is a request
+/// with passwords and all that its client has seen.
+pub const MAX_STRANGER_FRAME: usize = 32 * 1024;
+/// Pieces in a bitfield that may come with the first ticket; a longer one comes when that ticket was found good.
+pub const MAX_EARLY_PIECES: u32 = if cfg!(test) { 4 } else { 8 * 24 * 1024 };
 /// Bytes of a block frame between peers: its header and its payload.
 pub const MAX_BLOCK_FRAME: usize = 64 + BLOCK_SIZE as usize;
 /// Entries in one page of a listing (groups, files, members, requests): a page stays well under a frame.
@@ -30,3 +35,42 @@ pub const MAX_SHARES: usize = 100_000;
 pub const MAX_ORIGINS: usize = 256;
 /// Bytes in a password.
 pub const MAX_PASSWORD_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{
+        bitfield::Bitfield,
+        client::{Password, Request, ToTracker},
+        frame::put_message,
+        ids::DeviceKey,
+        name::UserName,
+        version::{Dot, VersionVector},
+    };
+
+    fn size<M: serde::Serialize>(message: &M) -> usize {
+        let mut frame = bytes::BytesMut::new();
+        put_message(message, &mut frame);
+        frame.len()
+    }
+
+    #[test]
+    fn what_strangers_have_to_say_fits_their_frames() {
+        let mut seen = VersionVector::default();
+        for n in 0..u16::try_from(MAX_ORIGINS).unwrap() {
+            let mut key = [255; 32];
+            key[..2].copy_from_slice(&n.to_le_bytes());
+            seen.insert(Dot { origin: DeviceKey(key), counter: u64::MAX });
+        }
+        let (user, password) = (UserName::parse(&"ü".repeat(64)).unwrap(), Password("x".repeat(MAX_PASSWORD_BYTES)));
+        for request in [
+            Request::CreateUser { user, password: password.clone() },
+            Request::ChangePassword { old: password.clone(), new: password },
+        ] {
+            let longest = size(&ToTracker::Request { seq: u64::MAX, nonce: [255; 16], seen: seen.clone(), request });
+            assert!(longest < MAX_STRANGER_FRAME, "{longest} bytes");
+        }
+        // A ticket with its signature takes less than the rest.
+        assert!(size(&Bitfield::full(8 * 24 * 1024)) < MAX_STRANGER_FRAME - 4096);
+    }
+}

@@ -68,6 +68,7 @@ async fn another_key_is_refused(transport: &dyn Transport) {
 async fn frames_arrive_whole_and_in_order(transport: &dyn Transport) {
     let (dialled, accepted) = pair(transport, Protocol::Peer).await;
     let ((mut reader, _keep), (_keep_too, mut writer)) = (accepted.split(), dialled.split());
+    reader.trust().give();
     let payload = |n: u32| Bytes::from(vec![u8::try_from(n % 251).unwrap(); (1 + n * 7919 % BLOCK_SIZE) as usize]);
     let block = |n: u32| Block { piece: PieceIndex(n), offset: 0, length: u32::try_from(payload(n).len()).unwrap() };
     let sending = async {

@@ -10,7 +10,7 @@ use crate::protocol::{
     ids::{DeviceKey, FileId, UserId},
     ticket::CredentialId,
 };
-use crate::{replica::few::FewSet, roles::port::Place};
+use crate::{replica::few::FewSet, roles::port::Place, transport::link::Trust};
 
 /// Who is logged in on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(super) struct Client {
     outgoing: mpsc::Sender<Outgoing>,
     /// Swarms it takes part in that have changed, and of which it was not told yet.
     changed: BTreeSet<FileId>,
+    /// What it may send.
+    trust: Trust,
     /// Its place, whose end ends the link.
     place: Place,
 }
@@ -63,9 +65,15 @@ impl Clients {
     }
 
     /// A client has linked.
-    pub(super) fn add(&mut self, device: DeviceKey, outgoing: mpsc::Sender<Outgoing>, place: Place) -> LinkNo {
+    pub(super) fn add(
+        &mut self,
+        device: DeviceKey,
+        outgoing: mpsc::Sender<Outgoing>,
+        place: Place,
+        trust: Trust,
+    ) -> LinkNo {
         self.next += 1;
-        let client = Client { device, session: None, outgoing, changed: BTreeSet::new(), place };
+        let client = Client { device, session: None, outgoing, changed: BTreeSet::new(), trust, place };
         self.by_link.insert(self.next, client);
         self.next
     }
@@ -92,6 +100,9 @@ impl Clients {
         let client = self.by_link.get_mut(&link)?;
         let before = std::mem::replace(&mut client.session, session);
         client.place.recognize(session.is_some());
+        if session.is_some() {
+            client.trust.give();
+        }
         if let Some(LoggedIn { user, .. }) = before
             && let Some(links) = self.by_user.get_mut(&user)
         {

@@ -72,7 +72,7 @@ pub(super) async fn serve(node: Arc<Node>, link: Link, from: SocketAddr, place: 
     };
     let (outgoing, queue) = mpsc::channel(MAX_OUTGOING);
     let end = place.end().clone();
-    let no = node.state().clients.add(device, outgoing.clone(), place);
+    let no = node.state().clients.add(device, outgoing.clone(), place, reader.trust());
     let asker = Asker { node, link: no, device, from: from.ip(), offers: Mutex::default() };
     let connection = Connection { asker: Arc::new(asker), outgoing, queue, end };
     let ended = match connection.greet(&mut writer, hello).await {
@@ -148,7 +148,13 @@ impl Connection {
                         next = if has_room(&slots, writer) { reader.message_at_hand().await } else { None };
                     }
                 }
-                () = sleep_until(idle) => return Err(LinkError::Timeout("a sign of life")),
+                () = sleep_until(idle) => {
+                    // A frame that comes slowly has a deadline of its own, as long as it is read.
+                    if reader.buffered_bytes() == 0 || !has_room(&slots, writer) {
+                        return Err(LinkError::Timeout("a sign of life"));
+                    }
+                    idle = Instant::now() + IDLE;
+                }
             }
         }
     }

@@ -63,6 +63,7 @@ pub(super) enum SyncError {
 pub(super) async fn run(node: Arc<Node>, link: Link, no: TrackerNo, dialled_by: TrackerNo) {
     let key = link.device();
     let (mut reader, mut writer) = link.split();
+    reader.trust().give();
     let vector = match greet(&node, no, &mut reader, &mut writer).await {
         Ok(vector) => vector,
         Err(error) => {
@@ -174,6 +175,8 @@ pub(super) struct SyncTask<'a> {
     end: CancellationToken,
     said: Instant,
     heard: Instant,
+    /// Bytes of an unfinished frame when last looked at.
+    partial: usize,
 }
 
 impl<'a> SyncTask<'a> {
@@ -208,6 +211,7 @@ impl<'a> SyncTask<'a> {
             end,
             said: now,
             heard: now,
+            partial: 0,
         }
     }
 
@@ -240,7 +244,7 @@ impl<'a> SyncTask<'a> {
                     self.say(&message);
                     Ok(())
                 }
-                () = sleep_until(deadline) => self.wake().await,
+                () = sleep_until(deadline) => self.wake(reader.buffered_bytes()).await,
             };
             if let Err(error) = step {
                 if matches!(error, SyncError::Stopping) {
@@ -265,8 +269,12 @@ impl<'a> SyncTask<'a> {
         machine.map_or(own, |machine| machine.min(own))
     }
 
-    async fn wake(&mut self) -> Result<(), SyncError> {
+    async fn wake(&mut self, partial: usize) -> Result<(), SyncError> {
         let now = Instant::now();
+        if partial != self.partial {
+            // A long frame on a slow line is no silence.
+            (self.partial, self.heard) = (partial, now);
+        }
         if now >= self.heard + SILENCE {
             return Err(SyncError::Silent);
         }

@@ -16,7 +16,7 @@ use crate::{
         bitfield::Bitfield,
         error::{ErrorCode, Failure},
         ids::{FileId, GroupId},
-        limits::{MAX_HAVE, MAX_LINK_FILES},
+        limits::{MAX_EARLY_PIECES, MAX_HAVE, MAX_LINK_FILES},
         peer::PeerMessage,
         piece::{Block, PieceIndex, piece_count},
         ticket::{Signed, Ticket},
@@ -173,7 +173,8 @@ impl Hub {
         let joined = self.peers.links.get_mut(&id).and_then(|peer| peer.files.get_mut(&file));
         let Some(joined) = joined else { return };
         joined.asked = true;
-        let pieces = pieces.filter(|_| joined.theirs == Theirs::Verified);
+        let is_short = |pieces: &Bitfield| pieces.len() <= MAX_EARLY_PIECES;
+        let pieces = pieces.filter(|pieces| joined.theirs == Theirs::Verified && is_short(pieces));
         if pieces.is_some() {
             joined.theirs = Theirs::Told;
             self.server.uploader.interest(id, file, true);
@@ -254,7 +255,11 @@ impl Hub {
         if joined.theirs == Theirs::Waits {
             return;
         }
-        let device = peer.device;
+        let (device, asked) = (peer.device, joined.asked);
+        if asked {
+            // They have found our ticket good. A long bitfield has waited for that.
+            self.tell_pieces(id, file);
+        }
         if self.transfers.get(&file).is_some_and(|transfer| !transfer.banned.contains(&device)) {
             self.note_source(file, id, device);
             self.feed(file, download::Event::PeerJoined { peer: id, bitfield: pieces });

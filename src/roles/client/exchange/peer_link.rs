@@ -18,7 +18,7 @@ use crate::{
     swarm::PeerId,
     transport::{
         Listener, Stream,
-        link::{self, Link, LinkError, LinkReader, LinkWriter},
+        link::{self, Link, LinkError, LinkReader, LinkWriter, Trust},
         tls::Protocol,
     },
 };
@@ -51,6 +51,7 @@ pub(super) enum Outgoing {
 /// The hub's end of a link. Dropping it closes the link.
 pub(super) struct Handle {
     outgoing: mpsc::Sender<Outgoing>,
+    trust: Trust,
     stop: CancellationToken,
 }
 
@@ -58,6 +59,11 @@ impl Handle {
     /// Hands something to the writer; false when the peer has let too much pile up: the link is dead.
     pub(super) fn send(&self, outgoing: Outgoing) -> bool {
         self.outgoing.try_send(outgoing).is_ok()
+    }
+
+    /// The other end has shown who it is.
+    pub(super) fn trust(&self) {
+        self.trust.give();
     }
 }
 
@@ -109,9 +115,10 @@ pub(super) fn start(seams: &Arc<Seams>, peer: PeerId, link: Link) -> Handle {
     let (outgoing, waiting) = mpsc::channel(OUTGOING);
     let stop = seams.env.shutdown.child_token();
     let (reader, writer) = link.split();
+    let trust = reader.trust();
     seams.env.spawn(read(Arc::clone(seams), peer, reader, stop.clone()));
     seams.env.spawn(write(Arc::clone(seams), peer, writer, waiting, stop.clone()));
-    Handle { outgoing, stop }
+    Handle { outgoing, trust, stop }
 }
 
 async fn read(seams: Arc<Seams>, peer: PeerId, mut reader: LinkReader, stop: CancellationToken) {

@@ -22,6 +22,8 @@ use crate::{
     transport::link::Link,
 };
 
+/// Longest time from the handshake to the other side's hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// A link without a word for this long is dead.
 const SILENCE: Duration = Duration::from_mins(1);
 /// A link that stands in a new one's way is given up after this long without a word.
@@ -176,7 +178,11 @@ impl Hub {
 
     /// Notes whether a peer has shown a ticket that counts.
     pub(super) fn recognize(&mut self, id: PeerId) {
-        let is_known = self.peers.links.get(&id).is_some_and(|peer| !peer.shown.is_empty());
+        let Some(peer) = self.peers.links.get(&id) else { return };
+        let is_known = !peer.shown.is_empty();
+        if is_known {
+            peer.handle.trust();
+        }
         self.peers.doors.recognize(id.0, is_known);
     }
 
@@ -297,11 +303,11 @@ impl Hub {
     pub(super) fn tend_links(&mut self) {
         let now = self.now;
         let age = |since: Instant| now.saturating_duration_since(since);
-        let over = self
-            .peers
-            .links
-            .iter()
-            .filter(|(_, peer)| age(peer.heard) > SILENCE || (age(peer.used) > UNUSED && !self.is_needed(peer)));
+        let is_over = |peer: &Peer| {
+            let is_mute = !peer.greeted && age(peer.used) > HELLO_WITHIN;
+            is_mute || age(peer.heard) > SILENCE || (age(peer.used) > UNUSED && !self.is_needed(peer))
+        };
+        let over = self.peers.links.iter().filter(|(_, peer)| is_over(peer));
         let over: Vec<PeerId> = over.map(|(id, _)| *id).collect();
         for id in over {
             self.unlinked(id);

@@ -394,6 +394,17 @@ async fn who_shows_no_ticket_keeps_no_member_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_says_no_hello_is_soon_gone() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    ann.upload(&town.write("file", PIECE)).await;
+    sleep(Duration::from_secs(1)).await;
+    let address = peers(&bob, "file").await[0].address.clone();
+    let lasted = stranger::say_nothing(&town, &DeviceSecret::from_seed([66; 32]), &address).await;
+    assert!(lasted < Duration::from_secs(8), "{lasted:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_join_refused_for_its_ticket_may_be_repeated_with_a_good_one() {
     let town = Town::start().await;
     let ann = town.client("ann").await;

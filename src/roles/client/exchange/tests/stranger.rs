@@ -118,6 +118,14 @@ pub(super) async fn knock(
     heard
 }
 
+/// Dials a client and says nothing; returns how long the link lasts.
+pub(super) async fn say_nothing(town: &Town, secret: &DeviceSecret, address: &str) -> Duration {
+    let link = dial(&*town.net, &Identity::new(secret), address, Protocol::Peer, None).await.unwrap();
+    let ((mut reader, _writer), begun) = (link.split(), Instant::now());
+    while let Ok(Some(_)) = reader.frame().await {}
+    begun.elapsed()
+}
+
 /// Dials a client and says hello, and nothing more.
 pub(super) async fn linger(town: &Town, secret: &DeviceSecret, address: &str) -> (LinkReader, LinkWriter) {
     let link = dial(&*town.net, &Identity::new(secret), address, Protocol::Peer, None).await.unwrap();
