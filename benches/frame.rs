@@ -6,7 +6,8 @@ use std::hint::black_box;
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use p2p::protocol::{
-    frame::{BLOCK, MESSAGE, put_message, read_message, take_frame},
+    file_names::FileRef,
+    frame::{BLOCK, MESSAGE, put_brief_message, read_message, take_frame},
     ids::FileId,
     limits::{MAX_BLOCK_FRAME, MAX_PEER_MESSAGE},
     peer::{PeerMessage, put_block_header, read_block},
@@ -42,13 +43,13 @@ fn block(c: &mut Criterion) {
 }
 
 fn request(c: &mut Criterion) {
-    let message = PeerMessage::Request { file: FileId([1; 32]), blocks: blocks(PieceIndex(3), PIECE_SIZE).collect() };
+    let message = PeerMessage::Request { file: FileRef::Short(1), blocks: blocks(PieceIndex(3), PIECE_SIZE).collect() };
     c.bench_function("request of a piece, there and back", |b| {
         let mut wire = BytesMut::new();
         b.iter(|| {
-            put_message(black_box(&message), &mut wire);
+            put_brief_message(black_box(&message), &mut wire);
             let frame = take_frame(&mut wire, limit).expect("it was well formed").expect("it was whole");
-            read_message::<PeerMessage>(&frame)
+            read_message::<PeerMessage<FileRef>>(&frame)
         });
     });
 }

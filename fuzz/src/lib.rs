@@ -11,6 +11,7 @@ use p2p::{
     protocol::{
         client::{FromTracker, ToTracker},
         device::DeviceSecret,
+        file_names,
         frame::{Frame, FrameError, HEADER_SIZE, MESSAGE, put_message, read_message, take_frame},
         ids::device_key_text,
         manifest::{MAX_PAGE_BYTES, Manifest, ManifestHeader, decode_page},
@@ -80,12 +81,18 @@ pub fn sync_message(bytes: &[u8]) {
 
 /// What peers send each other.
 pub fn peer_message(bytes: &[u8]) {
-    match message(bytes) {
-        Some(PeerMessage::Pieces { pieces, .. } | PeerMessage::Join { pieces: Some(pieces), .. }) => {
+    let Some(message) = message(bytes) else { return };
+    let (mut speaker, mut listener) = (file_names::Speaker::default(), file_names::Listener::default());
+    let Ok(message) = listener.read(message) else { return };
+    for _ in 0..2 {
+        assert_eq!(listener.read(speaker.name(message.clone())).as_ref(), Ok(&message));
+    }
+    match message {
+        PeerMessage::Pieces { pieces, .. } | PeerMessage::Join { pieces: Some(pieces), .. } => {
             assert_eq!(pieces.present().count(), pieces.count() as usize);
             assert_eq!(pieces.missing().count(), (pieces.len() - pieces.count()) as usize);
         }
-        Some(PeerMessage::Request { blocks, .. }) => {
+        PeerMessage::Request { blocks, .. } => {
             for block in blocks {
                 let _ = is_valid_block(u64::from(PIECE_SIZE) * 3 + 1, block);
             }

@@ -3,7 +3,7 @@
 //! A frame is a 4-byte little-endian length, a kind byte, and the body; the length counts kind and body. The bodies of
 //! kind [`MESSAGE`] are MessagePack; the other kinds belong to the protocol that uses them.
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut, buf::Writer};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Kind of a frame whose body is one MessagePack message.
@@ -73,16 +73,28 @@ pub fn put_header(kind: u8, length: usize, buffer: &mut BytesMut) {
     buffer.put_u8(kind);
 }
 
-/// Appends a message as one frame.
+/// Appends a message as one frame, its fields by name.
 pub fn put_message<M: Serialize>(message: &M, buffer: &mut BytesMut) {
+    put_body(buffer, |body| rmp_serde::encode::write_named(body, message));
+}
+
+/// Appends a message as one frame, its fields by position: for what is said so often that names weigh.
+pub fn put_brief_message<M: Serialize>(message: &M, buffer: &mut BytesMut) {
+    put_body(buffer, |body| rmp_serde::encode::write(body, message));
+}
+
+fn put_body(
+    buffer: &mut BytesMut,
+    write: impl FnOnce(&mut Writer<&mut BytesMut>) -> Result<(), rmp_serde::encode::Error>,
+) {
     let start = buffer.len();
     put_header(MESSAGE, 0, buffer);
-    rmp_serde::encode::write_named(&mut buffer.writer(), message).expect("messages hold only plain values");
+    write(&mut buffer.writer()).expect("messages hold only plain values");
     let claimed = u32::try_from(buffer.len() - start - HEADER_SIZE + 1).expect("frames are far smaller than 4 GiB");
     buffer[start..start + 4].copy_from_slice(&claimed.to_le_bytes());
 }
 
-/// Reads the message in a frame.
+/// Reads the message in a frame, whichever way its fields are given.
 pub fn read_message<M: DeserializeOwned>(frame: &Frame) -> Result<M, FrameError> {
     if frame.kind != MESSAGE {
         return Err(FrameError::Message(format!("kind {}", frame.kind)));

@@ -4,6 +4,7 @@ pub mod bitfield;
 pub mod client;
 pub mod device;
 pub mod error;
+pub mod file_names;
 pub mod frame;
 pub mod hash;
 pub mod ids;

@@ -22,9 +22,9 @@ use super::{
 /// Version of this protocol; both hellos carry it.
 pub const VERSION: u16 = 1;
 
-/// What peers send each other, but for blocks.
+/// What peers send each other, but for blocks. On the wire a file may go by a number; see [`super::file_names`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum PeerMessage {
+pub enum PeerMessage<F = FileId> {
     /// First on every link, both ways.
     Hello {
         /// The speaker's [`VERSION`].
@@ -35,7 +35,7 @@ pub enum PeerMessage {
         /// The group.
         group: GroupId,
         /// The file.
-        file: FileId,
+        file: F,
         /// The speaker's member ticket for the group.
         ticket: Signed,
         /// The pieces the speaker has; withheld (`None`) until the other side's ticket was verified, then sent by [`PeerMessage::Pieces`].
@@ -44,7 +44,7 @@ pub enum PeerMessage {
     /// The pieces the speaker has, once the other side's ticket is verified.
     Pieces {
         /// The file.
-        file: FileId,
+        file: F,
         /// The pieces.
         pieces: Bitfield,
     },
@@ -58,57 +58,80 @@ pub enum PeerMessage {
     /// The speaker does not, or no longer, take part in a file with this peer.
     Leave {
         /// The file.
-        file: FileId,
+        file: F,
         /// Why, when the other's join was refused.
         reason: Option<Failure>,
     },
     /// More pieces the speaker has; at most `MAX_HAVE`.
     Have {
         /// The file.
-        file: FileId,
+        file: F,
         /// The pieces.
         pieces: Vec<PieceIndex>,
     },
     /// Asks for blocks.
     Request {
         /// The file.
-        file: FileId,
+        file: F,
         /// The blocks, in the order they are wanted.
         blocks: Vec<Block>,
     },
     /// Takes requests back.
     Cancel {
         /// The file.
-        file: FileId,
+        file: F,
         /// The blocks.
         blocks: Vec<Block>,
     },
     /// Requests that will not be served: ask elsewhere, or again later.
     Reject {
         /// The file.
-        file: FileId,
+        file: F,
         /// The blocks.
         blocks: Vec<Block>,
     },
     /// A turn: the other side may begin one more piece with the speaker.
     Unchoke {
         /// The file.
-        file: FileId,
+        file: F,
         /// The piece that had best be asked for.
         suggested: Option<PieceIndex>,
     },
     /// A turn would be of use to the speaker. Who is told of pieces it lacks is taken to be interested without saying so.
     Interested {
         /// The file.
-        file: FileId,
+        file: F,
     },
     /// No turn is of use now, nor are those given and not used.
     NotInterested {
         /// The file.
-        file: FileId,
+        file: F,
     },
     /// Keeps the link alive.
     Ping,
+}
+
+impl<F> PeerMessage<F> {
+    /// The same message with its file named in another way.
+    pub(super) fn try_with_file<G, E>(self, rename: impl FnOnce(F) -> Result<G, E>) -> Result<PeerMessage<G>, E> {
+        Ok(match self {
+            Self::Hello { version } => PeerMessage::Hello { version },
+            Self::Join { group, file, ticket, pieces } => {
+                PeerMessage::Join { group, file: rename(file)?, ticket, pieces }
+            }
+            Self::Pieces { file, pieces } => PeerMessage::Pieces { file: rename(file)?, pieces },
+            Self::Renew { group, ticket } => PeerMessage::Renew { group, ticket },
+            Self::Leave { file, reason } => PeerMessage::Leave { file: rename(file)?, reason },
+            Self::Have { file, pieces } => PeerMessage::Have { file: rename(file)?, pieces },
+            Self::Request { file, blocks } => PeerMessage::Request { file: rename(file)?, blocks },
+            Self::Cancel { file, blocks } => PeerMessage::Cancel { file: rename(file)?, blocks },
+            Self::Reject { file, blocks } => PeerMessage::Reject { file: rename(file)?, blocks },
+            Self::Unchoke { file, suggested } => PeerMessage::Unchoke { file: rename(file)?, suggested },
+            Self::Interested { file } => PeerMessage::Interested { file: rename(file)? },
+            Self::NotInterested { file } => PeerMessage::NotInterested { file: rename(file)? },
+            Self::Ping => PeerMessage::Ping,
+        })
+    }
 }
 
 /// Bytes of a block frame before its payload: file, piece, offset.

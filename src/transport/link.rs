@@ -25,7 +25,7 @@ use super::{
     tls::{Identity, Protocol, Secured, secure_accepted, secure_dialled},
 };
 use crate::protocol::{
-    frame::{self, Frame, FrameError, HEADER_SIZE, put_message, read_message, take_frame},
+    frame::{self, Frame, FrameError, HEADER_SIZE, put_brief_message, put_message, read_message, take_frame},
     ids::{DeviceKey, FileId, device_key_text},
     limits::{MAX_BLOCK_FRAME, MAX_CLIENT_FRAME, MAX_PEER_MESSAGE, MAX_STRANGER_FRAME, MAX_SYNC_FRAME},
     peer::put_block_header,
@@ -297,19 +297,27 @@ pub struct LinkWriter {
 }
 
 impl LinkWriter {
-    /// Puts a message behind what is queued.
+    /// Puts a message behind what is queued, its fields by name.
     pub fn queue<M: Serialize>(&mut self, message: &M) {
+        self.put(|pending| put_message(message, pending));
+    }
+
+    /// Puts a message behind what is queued, its fields by position.
+    pub fn queue_brief<M: Serialize>(&mut self, message: &M) {
+        self.put(|pending| put_brief_message(message, pending));
+    }
+
+    fn put(&mut self, frame: impl FnOnce(&mut BytesMut)) {
         let before = self.pending.len();
-        put_message(message, &mut self.pending);
+        frame(&mut self.pending);
         self.queued_bytes += self.pending.len() - before;
     }
 
     /// Puts a block behind what is queued, without copying it. `payload` has `block.length` bytes.
     pub fn queue_block(&mut self, file: &FileId, block: Block, payload: Bytes) {
         assert_eq!(payload.len(), block.length as usize, "a block frame announces its payload's length");
-        let before = self.pending.len();
-        put_block_header(file, block, &mut self.pending);
-        self.queued_bytes += self.pending.len() - before + payload.len();
+        self.put(|pending| put_block_header(file, block, pending));
+        self.queued_bytes += payload.len();
         self.ready.push_back(self.pending.split().freeze());
         self.ready.push_back(payload);
     }

@@ -120,7 +120,7 @@ impl Leecher {
         let from = address.parse::<std::net::SocketAddr>()?.ip();
         let Wire { mut reader, mut writer, .. } = self.node.dial(address, Protocol::Peer).await?;
         reached(self.habit.name());
-        writer.say(&PeerMessage::Hello { version: VERSION }).await?;
+        writer.say(&PeerMessage::<FileId>::Hello { version: VERSION }).await?;
         if self.habit == Habit::Absurd {
             self.say_absurdities(&mut writer).await?;
         }
@@ -174,7 +174,7 @@ impl Leecher {
             }
             return Ok(());
         }
-        let told: Vec<PieceIndex> = match frame.message() {
+        let told: Vec<PieceIndex> = match frame.peer_message() {
             Some(PeerMessage::Join { pieces: Some(pieces), .. } | PeerMessage::Pieces { pieces, .. }) => {
                 (0..pieces.len()).map(PieceIndex).filter(|piece| pieces.has(*piece)).collect()
             }

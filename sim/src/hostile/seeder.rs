@@ -246,7 +246,7 @@ impl Server {
             return Ok(());
         }
         while let Some(frame) = reader.frame().await {
-            match frame.message() {
+            match reader.peer_message(&frame) {
                 Some(PeerMessage::Join { file, .. }) if file == self.bait.file => self.join(&mut writer).await?,
                 Some(PeerMessage::Interested { file }) if file == self.bait.file => {
                     writer.say(&PeerMessage::Unchoke { file, suggested: None }).await?;
@@ -273,7 +273,7 @@ impl Server {
         match self.vice {
             Vice::Babbles => writer.bytes(&self.node.rubbish(5000)).await?,
             Vice::Oversized => writer.bytes(&header(MESSAGE, u32::MAX as usize - 1)).await?,
-            _ => writer.say(&PeerMessage::Hello { version }).await?,
+            _ => writer.say(&PeerMessage::<FileId>::Hello { version }).await?,
         }
         if matches!(self.vice, Vice::OldFashioned | Vice::Babbles | Vice::Oversized | Vice::Disguised) {
             reached(self.vice.name());

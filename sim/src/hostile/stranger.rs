@@ -115,7 +115,7 @@ pub(crate) async fn knock(node: &Node, target: &Target, claim: Claim, witness: &
     reached(claim.name());
     let from = ip_of(&target.address)?;
     let mut wire = node.dial(&target.address, Protocol::Peer).await?;
-    wire.writer.say(&PeerMessage::Hello { version: VERSION }).await?;
+    wire.writer.say(&PeerMessage::<FileId>::Hello { version: VERSION }).await?;
     let (group, file, size) = (target.group, target.file, witness.content().len() as u64);
     if let Some(ticket) = claim.ticket(node, group) {
         let pieces = Some(Bitfield::empty(piece_count(size)));
@@ -138,7 +138,7 @@ fn note(from: IpAddr, frame: &super::wire::RawFrame, witness: &Witness) {
     if let Some((_, block, bytes)) = frame.block() {
         return witness.block(from, block, &bytes);
     }
-    match frame.message() {
+    match frame.peer_message() {
         Some(PeerMessage::Join { pieces: Some(pieces), .. } | PeerMessage::Pieces { pieces, .. }) => {
             witness.pieces(from, (0..pieces.len()).map(PieceIndex));
         }

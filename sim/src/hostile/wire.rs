@@ -5,7 +5,9 @@ use std::io;
 use bytes::{Buf as _, Bytes, BytesMut};
 use p2p::{
     protocol::{
+        file_names::{self, FileRef},
         ids::FileId,
+        peer::PeerMessage,
         piece::{Block, PieceIndex},
     },
     transport::{
@@ -54,7 +56,8 @@ impl Wire {
 
     fn new(secured: Secured) -> Self {
         let (reader, writer) = tokio::io::split(Box::new(secured.stream) as Box<dyn Stream>);
-        let reader = WireReader { stream: reader, unread: BytesMut::new(), total: 0 };
+        let names = file_names::Listener::default();
+        let reader = WireReader { stream: reader, unread: BytesMut::new(), total: 0, names };
         Self { reader, writer: WireWriter { stream: writer } }
     }
 }
@@ -64,6 +67,7 @@ pub(crate) struct WireReader {
     stream: ReadHalf<Box<dyn Stream>>,
     unread: BytesMut,
     total: u64,
+    names: file_names::Listener,
 }
 
 /// A frame as it came.
@@ -96,6 +100,11 @@ impl WireReader {
         }
     }
 
+    /// The peer's message in a frame, if it is one. To be asked of every frame, in order.
+    pub(crate) fn peer_message(&mut self, frame: &RawFrame) -> Option<PeerMessage> {
+        self.names.read(frame.peer_message()?).ok()
+    }
+
     /// Reads at most `count` bytes and forgets them; whether there were any.
     pub(crate) async fn sip(&mut self, count: usize) -> bool {
         let mut some = vec![0; count];
@@ -122,6 +131,11 @@ impl RawFrame {
     /// The message in it, if it is one.
     pub(crate) fn message<M: DeserializeOwned>(&self) -> Option<M> {
         (self.kind == MESSAGE).then(|| rmp_serde::from_slice(&self.body).ok())?
+    }
+
+    /// The peer's message in it, if it is one, with its file named as it came.
+    pub(crate) fn peer_message(&self) -> Option<PeerMessage<FileRef>> {
+        self.message()
     }
 
     /// The block in it, if it is one.

@@ -10,7 +10,8 @@ use bytes::BytesMut;
 use p2p::{
     protocol::{
         bitfield::Bitfield,
-        frame::put_message,
+        file_names::Speaker,
+        frame::put_brief_message,
         peer::{PeerMessage, put_block_header},
         piece::{Block, PIECE_SIZE, PieceIndex},
     },
@@ -72,6 +73,8 @@ struct World {
     /// Honest leechers that lack something.
     unfinished: usize,
     control: u64,
+    /// What each direction of a link has been told of files.
+    names: BTreeMap<(usize, usize), Speaker>,
     rng: ChaCha12Rng,
 }
 
@@ -125,6 +128,7 @@ impl World {
             spread: BTreeSet::new(),
             unfinished,
             control: 0,
+            names: BTreeMap::new(),
             rng,
         };
         for index in 0..world.nodes.len() {
@@ -211,7 +215,7 @@ impl World {
         if !self.nodes[to].present {
             return;
         }
-        self.control += overhead(&message);
+        self.control += overhead(self.names.entry((from, to)).or_default(), &message);
         let lives = (self.nodes[from].life, self.nodes[to].life);
         self.expect(self.now + LATENCY, to, Coming::Message { from, lives, message });
     }
@@ -354,7 +358,7 @@ impl World {
 }
 
 /// Bytes of a message on the wire, but for payload and encryption.
-fn overhead(message: &Message) -> u64 {
+fn overhead(names: &mut Speaker, message: &Message) -> u64 {
     let mut wire = BytesMut::new();
     let said = match message {
         Message::Pieces(pieces) => PeerMessage::Pieces { file: FILE, pieces: pieces.clone() },
@@ -370,6 +374,6 @@ fn overhead(message: &Message) -> u64 {
             return wire.len() as u64;
         }
     };
-    put_message(&said, &mut wire);
+    put_brief_message(&names.name(said), &mut wire);
     wire.len() as u64
 }

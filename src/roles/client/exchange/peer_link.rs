@@ -1,6 +1,6 @@
 //! The two tasks of a link to a peer, and how links come to be: frames in, frames out, nothing decided.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt::Display, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Seams, hub::Input};
 use crate::{
     protocol::{
+        file_names,
         frame::{BLOCK, Frame, FrameError, read_message},
         ids::{DeviceKey, FileId},
         peer::{PeerMessage, read_block},
@@ -135,19 +136,21 @@ async fn read(seams: Arc<Seams>, peer: PeerId, mut reader: LinkReader, stop: Can
 }
 
 async fn read_frames(seams: &Seams, peer: PeerId, reader: &mut LinkReader) -> Result<(), LinkError> {
+    let mut names = file_names::Listener::default();
     while let Some(frame) = reader.frame().await? {
-        let received = decode(frame)?;
+        let received = decode(frame, &mut names)?;
         seams.report(Input::Received { peer, received }).await;
     }
     Ok(())
 }
 
-fn decode(frame: Frame) -> Result<Received, FrameError> {
+fn decode(frame: Frame, names: &mut file_names::Listener) -> Result<Received, FrameError> {
+    let is_none = |why: &dyn Display| FrameError::Message(why.to_string());
     if frame.kind != BLOCK {
-        return read_message(&frame).map(Received::Message);
+        let message = names.read(read_message(&frame)?);
+        return message.map(Received::Message).map_err(|error| is_none(&error));
     }
-    let (file, block, bytes) =
-        read_block(frame.body).ok_or_else(|| FrameError::Message("a block without payload".to_owned()))?;
+    let (file, block, bytes) = read_block(frame.body).ok_or_else(|| is_none(&"a block without payload"))?;
     Ok(Received::Block { file, block, bytes })
 }
 
@@ -158,6 +161,7 @@ async fn write(
     mut outgoing: mpsc::Receiver<Outgoing>,
     stop: CancellationToken,
 ) {
+    let mut names = file_names::Speaker::default();
     loop {
         let next = tokio::select! {
             biased;
@@ -165,7 +169,7 @@ async fn write(
             next = outgoing.recv() => next,
         };
         let Some(next) = next else { break };
-        let blocks = queue(&mut writer, next, &mut outgoing);
+        let blocks = queue(&mut writer, &mut names, next, &mut outgoing);
         let flushed = tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -184,12 +188,17 @@ async fn write(
 }
 
 /// Queues `next` and what waits behind it, up to a bound; returns the lengths of the blocks among them.
-fn queue(writer: &mut LinkWriter, next: Outgoing, waiting: &mut mpsc::Receiver<Outgoing>) -> Vec<u32> {
+fn queue(
+    writer: &mut LinkWriter,
+    names: &mut file_names::Speaker,
+    next: Outgoing,
+    waiting: &mut mpsc::Receiver<Outgoing>,
+) -> Vec<u32> {
     let mut blocks = Vec::new();
     let mut next = Some(next);
     while let Some(outgoing) = next {
         match outgoing {
-            Outgoing::Message(message) => writer.queue(&message),
+            Outgoing::Message(message) => writer.queue_brief(&names.name(message)),
             Outgoing::Block { file, block, bytes } => {
                 blocks.push(block.length);
                 writer.queue_block(&file, block, bytes);

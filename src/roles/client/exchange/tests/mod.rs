@@ -6,7 +6,7 @@ mod town;
 
 use std::{path::Path, time::Duration};
 
-use stranger::{Vice, knock, linger, refuse, rejoin, seed_badly};
+use stranger::{Heard, Vice, knock, linger, refuse, rejoin, seed_badly};
 use tokio::time::{Instant, sleep};
 use town::{Client, Town, content, group, name};
 
@@ -137,7 +137,7 @@ async fn who_asks_for_thousands_of_blocks_at_once_loses_the_link() {
     let block = Block { piece: PieceIndex(0), offset: 0, length: 1024 };
     let mut request = async |count| writer.send(&PeerMessage::Request { file, blocks: vec![block; count] }).await;
     request(MAX_REQUESTED_BLOCKS).await.unwrap();
-    let mut heard = async || reader.message::<PeerMessage>().await;
+    let mut heard = async || reader.message::<Heard>().await;
     assert!(matches!(heard().await, Ok(Some(PeerMessage::Hello { .. }))));
     assert!(
         matches!(heard().await, Ok(Some(PeerMessage::Reject { blocks, .. })) if blocks.len() == MAX_REQUESTED_BLOCKS)

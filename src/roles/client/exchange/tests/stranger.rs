@@ -11,6 +11,7 @@ use crate::{
         bitfield::Bitfield,
         device::DeviceSecret,
         error::{ErrorCode, Failure},
+        file_names::FileRef,
         frame::{MESSAGE, read_message},
         ids::{DeviceKey, FileId},
         peer::{PeerMessage, VERSION},
@@ -23,6 +24,9 @@ use crate::{
         tls::{Identity, Protocol},
     },
 };
+
+/// What a client says, its file named as it came.
+pub(super) type Heard = PeerMessage<FileRef>;
 
 /// What a bad seeder does with requests.
 #[derive(Clone, Copy, PartialEq)]
@@ -57,12 +61,12 @@ pub(super) async fn seed_badly(town: &Town, name: &str, file: FileId, vice: Vice
 
 async fn serve_badly(link: Link, file: FileId, ticket: Signed, pieces: Bitfield, vice: Vice) {
     let (mut reader, mut writer) = link.split();
-    writer.queue(&PeerMessage::Hello { version: VERSION });
+    writer.queue(&PeerMessage::<FileId>::Hello { version: VERSION });
     while let Ok(Some(frame)) = reader.frame().await {
         if frame.kind != MESSAGE {
             continue;
         }
-        match read_message(&frame).unwrap() {
+        match read_message::<Heard>(&frame).unwrap() {
             PeerMessage::Join { .. } => {
                 let (ticket, pieces) = (ticket.clone(), pieces.clone());
                 if vice == Vice::LiesInTwoWords {
@@ -97,10 +101,10 @@ pub(super) async fn knock(
     file: FileId,
     ticket: Signed,
     block: Block,
-) -> Vec<PeerMessage> {
+) -> Vec<Heard> {
     let link = dial(&*town.net, &Identity::new(secret), address, Protocol::Peer, None).await.unwrap();
     let (mut reader, mut writer) = link.split();
-    writer.queue(&PeerMessage::Hello { version: VERSION });
+    writer.queue(&PeerMessage::<FileId>::Hello { version: VERSION });
     let pieces = Some(Bitfield::empty(town.file(file).piece_count()));
     writer.send(&PeerMessage::Join { group: GROUP, file, ticket, pieces }).await.unwrap();
     let mut heard = Vec::new();
@@ -109,7 +113,7 @@ pub(super) async fn knock(
         if frame.kind != MESSAGE {
             break;
         }
-        let message: PeerMessage = read_message(&frame).unwrap();
+        let message: Heard = read_message(&frame).unwrap();
         if matches!(message, PeerMessage::Join { .. }) {
             writer.send(&PeerMessage::Request { file, blocks: vec![block] }).await.unwrap();
         }
@@ -130,7 +134,7 @@ pub(super) async fn say_nothing(town: &Town, secret: &DeviceSecret, address: &st
 pub(super) async fn linger(town: &Town, secret: &DeviceSecret, address: &str) -> (LinkReader, LinkWriter) {
     let link = dial(&*town.net, &Identity::new(secret), address, Protocol::Peer, None).await.unwrap();
     let (reader, mut writer) = link.split();
-    writer.send(&PeerMessage::Hello { version: VERSION }).await.unwrap();
+    writer.send(&PeerMessage::<FileId>::Hello { version: VERSION }).await.unwrap();
     (reader, writer)
 }
 
@@ -141,10 +145,10 @@ pub(super) async fn rejoin(
     address: &str,
     file: FileId,
     tickets: [Signed; 3],
-) -> Vec<PeerMessage> {
+) -> Vec<Heard> {
     let link = dial(&*town.net, &Identity::new(secret), address, Protocol::Peer, None).await.unwrap();
     let (mut reader, mut writer) = link.split();
-    writer.queue(&PeerMessage::Hello { version: VERSION });
+    writer.queue(&PeerMessage::<FileId>::Hello { version: VERSION });
     for ticket in tickets {
         let pieces = Some(Bitfield::empty(town.file(file).piece_count()));
         writer.send(&PeerMessage::Join { group: GROUP, file, ticket, pieces }).await.unwrap();
@@ -168,7 +172,7 @@ pub(super) async fn refuse(town: &Town, secret: &DeviceSecret, address: &str, fi
     let join = PeerMessage::Join { group: GROUP, file, ticket, pieces };
     writer.send(&join).await.unwrap();
     let (end, mut refused) = (Instant::now() + Duration::from_secs(12), 0);
-    while let Ok(Ok(Some(message))) = timeout_at(end, reader.message::<PeerMessage>()).await {
+    while let Ok(Ok(Some(message))) = timeout_at(end, reader.message::<Heard>()).await {
         if matches!(message, PeerMessage::Join { .. }) {
             let reason = Some(Failure::new(ErrorCode::NotAMember, "Not today."));
             writer.queue(&PeerMessage::Leave { file, reason });
