@@ -77,6 +77,8 @@ mutants! {
     AcceptStaleTicket = "accept-stale-ticket",
     /// Word that a membership has ended is not heeded by who serves.
     ServeFormerMember = "serve-former-member",
+    /// Word that a session has ended is not heeded by who serves.
+    ServeEndedSession = "serve-ended-session",
     /// A piece counts as verified without a look at it.
     SkipVerify = "skip-verify",
     /// Who sent a bad piece is asked again.

@@ -13,14 +13,14 @@ use p2p::protocol::{
     error::{ErrorCode, Failure},
     frame::put_message,
     hash::{Blake3Hash, PieceHash, Sha1Hash},
-    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, TrackerNo, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, SessionId, ShareId, TrackerNo, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
     peer::{PeerMessage, put_block_header},
     piece::{Block, PieceIndex},
     record::{Change, ChangeBody, Credential, Done, EndReason, Kept, Tombstone, Verdict},
     sync::{DevicePresence, SnapshotCursor, SnapshotPage, StableTracker, SyncMessage},
-    ticket::{CredentialId, Session, Signed, Ticket},
+    ticket::{CredentialId, Session, SessionRef, Signed, Ticket},
     version::{Dot, Timestamp, VersionVector},
 };
 use p2p::store::{
@@ -96,12 +96,19 @@ fn vector() -> VersionVector {
 
 fn ticket() -> Ticket {
     let membership = MembershipId([5; 32]);
-    Ticket { user: USER, name: user(), device: DEVICE, group: GROUP, membership, issued_ms: 1000, expires_ms: 601_000 }
+    let session = session_ref();
+    let (issued_ms, expires_ms) = (1000, 601_000);
+    Ticket { user: USER, name: user(), device: DEVICE, group: GROUP, membership, session, issued_ms, expires_ms }
 }
 
 fn session() -> Session {
+    let session = session_ref();
+    Session { user: USER, name: user(), device: DEVICE, session, issued_ms: 1000, expires_ms: 601_000 }
+}
+
+fn session_ref() -> SessionRef {
     let opened_with = CredentialId { at: Timestamp { wall_ms: 900, logical: 1 }, request: None };
-    Session { user: USER, name: user(), device: DEVICE, opened_with, issued_ms: 1000, expires_ms: 601_000 }
+    SessionRef { id: SessionId([17; 32]), opened: Dot { origin: DEVICE, counter: 3 }, opened_with }
 }
 
 fn pieces() -> Vec<PieceHash> {
@@ -138,7 +145,13 @@ fn to_tracker() -> Vec<ToTracker> {
         Request::AcceptRequest { group: group(), user: user() },
         Request::PutPage { manifest: header().id(), page: 0, bytes: page() },
         Request::Share { group: GROUP, manifest: header() },
-        Request::CheckMembers { group: GROUP, memberships: vec![MembershipId([5; 32])] },
+        Request::CheckMembers {
+            group: GROUP,
+            memberships: vec![MembershipId([5; 32])],
+            sessions: vec![(USER, session_ref())],
+        },
+        Request::ListSessions,
+        Request::EndSession { session: SessionId([17; 32]) },
         Request::ListTrackers,
     ];
     let request = |request| ToTracker::Request { seq: 7, nonce: [8; 16], seen: vector(), request };
@@ -222,7 +235,9 @@ fn changes() -> Vec<Change> {
         },
         ChangeBody::ShareBegun { group: team, user: bob, device: DEVICE, membership, manifest: header() },
         ChangeBody::ShareEnded { shares: vec![ShareId([16; 32])], user: bob },
-        ChangeBody::CredentialSet { user: ann, credential: credential() },
+        ChangeBody::CredentialSet { user: ann, credential: credential(), keeps: Some(SessionId([17; 32])) },
+        ChangeBody::SessionOpened { user: ann, device: DEVICE, opened_with: session_ref().opened_with },
+        ChangeBody::SessionsEnded { user: ann, sessions: vec![(SessionId([17; 32]), session_ref().opened)] },
         ChangeBody::MembershipEnded {
             group: team,
             user: bob,

@@ -77,6 +77,9 @@ pub(crate) const MUST: &[&str] = &[
     "hostile: many half-open handshakes",
     "hostile: many idle links",
     "hostile: member that left keeps asking",
+    "hostile: member that logged out keeps asking",
+    "hostile: member whose session was ended keeps asking",
+    "hostile: member with an old password keeps asking",
     "hostile: oversized frame",
     "hostile: oversized frame to a server",
     "hostile: refuses a good ticket",
@@ -115,6 +118,7 @@ pub(crate) const MUST: &[&str] = &[
     "replica: snapshot taken in",
     "ticket: excluded from open links",
     "ticket: of an ended membership",
+    "ticket: of an ended session",
     "ticket: refused",
 ];
 

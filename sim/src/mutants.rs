@@ -27,7 +27,7 @@ fn likely(mutant: Mutant) -> &'static [&'static str] {
         M::AnswerAlone => &["resume", "storm"],
         M::FetchAgain => &["resume", "swarm"],
         M::AdmitAnyTracker | M::AcceptForgedTicket | M::AcceptStolenTicket => &["stranger"],
-        M::ServeFormerMember | M::AcceptStaleTicket => &["removal"],
+        M::ServeFormerMember | M::ServeEndedSession | M::AcceptStaleTicket => &["removal"],
         M::SkipVerify | M::NeverBan | M::NeverSnub => &["hostile"],
         M::ForgetEnd | M::FirstPasswordWins | M::OwnerStays => &["model"],
         M::LaterClaimWins | M::HideStale => &["partition"],

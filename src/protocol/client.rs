@@ -10,10 +10,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::{
     error::Failure,
     hash::Sha1Hash,
-    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, Nonce, TrackerNo, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, Nonce, SessionId, TrackerNo, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
-    ticket::Signed,
+    ticket::{SessionRef, Signed},
     version::VersionVector,
 };
 
@@ -101,8 +101,15 @@ pub enum Request {
         /// Its password.
         password: Password,
     },
-    /// Ends this link's session and presence. → `Done`
+    /// Ends this link's session, at every tracker, and its presence. → `Done`
     Logout,
+    /// The caller's sessions on all devices. → `Sessions`
+    ListSessions,
+    /// Ends one of the caller's sessions at every tracker. → `Done`
+    EndSession {
+        /// Which.
+        session: SessionId,
+    },
     /// → `LoggedIn`: the session goes on under the new password; those on other devices end.
     ChangePassword {
         /// The present password.
@@ -243,13 +250,16 @@ pub enum Request {
         /// The group.
         group: GroupId,
     },
-    /// Which of these memberships have ended (member); at most `LISTING_PAGE`. A client asks for every ticket it is shown,
-    /// and again for all of them at each tracker it moves to: an end it was not told of is found that way. → `Ended`
+    /// Which of these memberships and sessions have ended (member); at most `LISTING_PAGE` of each. A client asks for every
+    /// ticket it is shown, and again for all of them at each tracker it moves to: an end it was not told of is found that way.
+    /// → `Ended`
     CheckMembers {
         /// The group.
         group: GroupId,
         /// The memberships that tickets named.
         memberships: Vec<MembershipId>,
+        /// The sessions that they named, and whose.
+        sessions: Vec<(UserId, SessionRef)>,
     },
     /// Asks a device of the same swarm to dial this one, which could not dial it. → `Done`
     AskToDial {
@@ -318,6 +328,21 @@ pub struct SessionInfo {
     pub user: UserId,
     /// What the user is called now.
     pub name: UserName,
+}
+
+/// A session in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEntry {
+    /// The session.
+    pub session: SessionId,
+    /// On which device.
+    pub device: DeviceKey,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// `IP:PORT` where the device serves; `None` while it is not online.
+    pub address: Option<String>,
+    /// Whether it is the asker's own.
+    pub current: bool,
 }
 
 /// What a request is answered with.
@@ -389,8 +414,15 @@ pub enum Answer {
     Swarm(Vec<SwarmPeer>),
     /// A member ticket.
     Ticket(Signed),
-    /// Those of the memberships asked for that have ended.
-    Ended(Vec<MembershipId>),
+    /// What has ended of that which was asked for.
+    Ended {
+        /// Memberships.
+        memberships: Vec<MembershipId>,
+        /// Sessions.
+        sessions: Vec<SessionId>,
+    },
+    /// The caller's sessions, oldest first.
+    Sessions(Vec<SessionEntry>),
     /// Every listed tracker.
     Trackers(Vec<TrackerStatus>),
 }
@@ -555,6 +587,11 @@ pub enum Notice {
         /// All of theirs that have ended there, as tickets name them.
         memberships: Vec<MembershipId>,
     },
+    /// Sessions of a user ended: whoever serves by a ticket given in one asks which.
+    SessionsEnded {
+        /// Whose.
+        user: UserId,
+    },
     /// Who serves a file that this device takes part in has changed: ask again.
     SwarmChanged {
         /// The file.
@@ -571,7 +608,7 @@ pub enum Notice {
     },
     /// Keys and clocks of the trackers have changed.
     Trackers(Vec<TrackerIdentity>),
-    /// The session on this link has ended (the password was changed elsewhere): log in again.
+    /// The session on this link has ended (ended elsewhere, or the password was changed there): log in again.
     SessionEnded,
 }
 
@@ -592,6 +629,8 @@ impl Request {
         matches!(
             self,
             Self::CreateUser { .. }
+                | Self::Logout
+                | Self::EndSession { .. }
                 | Self::ChangePassword { .. }
                 | Self::CreateGroup { .. }
                 | Self::JoinGroup { .. }

@@ -55,6 +55,8 @@ codes! {
     NoSuchRequest = "no_such_request",
     /// Only the group's owner may do this.
     NotOwner = "not_owner",
+    /// The caller has no such session.
+    NoSuchSession = "no_such_session",
     /// No user has this name.
     NoSuchUser = "no_such_user",
     /// The group has no file of this name.

@@ -46,6 +46,10 @@ identity! {
     UserId
 }
 identity! {
+    /// One login of a user on a device, from begin to end.
+    SessionId
+}
+identity! {
     /// A group.
     GroupId
 }
@@ -74,9 +78,21 @@ impl RequestId {
     pub fn draw(device: &DeviceKey, nonce: &Nonce) -> Self {
         Self(hash_parts("p2p 2026 request id", &[&device.0, nonce]))
     }
+
+    /// The identity of what has to be done before this request, as part of it.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self(hash_parts("p2p 2026 request beside", &[&self.0]))
+    }
 }
 
 impl From<RequestId> for UserId {
+    fn from(id: RequestId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<RequestId> for SessionId {
     fn from(id: RequestId) -> Self {
         Self(id.0)
     }

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, SessionId, ShareId, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
+    ticket::CredentialId,
     version::{Dot, Timestamp, VersionVector},
 };
 
@@ -40,6 +41,9 @@ pub enum ChangeBody {
         user: UserId,
         /// Argon2id string of the new password.
         credential: Credential,
+        /// The session it was changed in, which goes on; all others end.
+        #[serde(default)]
+        keeps: Option<SessionId>,
     },
     /// A group was created; its identity, and that of its owner's membership, is the request's.
     GroupCreated {
@@ -113,6 +117,22 @@ pub enum ChangeBody {
     ShareEnded {
         /// The shares that end; all of one user.
         shares: Vec<ShareId>,
+        /// Whose.
+        user: UserId,
+    },
+    /// A user logged in; the session's identity is the request's.
+    SessionOpened {
+        /// Who.
+        user: UserId,
+        /// On which device.
+        device: DeviceKey,
+        /// With which password.
+        opened_with: CredentialId,
+    },
+    /// Sessions are over: logged out, ended from another device, or replaced by a later login.
+    SessionsEnded {
+        /// The sessions that end, with the changes that opened them; all of one user.
+        sessions: Vec<(SessionId, Dot)>,
         /// Whose.
         user: UserId,
     },

@@ -2,7 +2,8 @@
 //!
 //! The threat: a peer that is no member, no longer a member, or another device claims to be one. A ticket names user,
 //! device, group and expiry, and is signed with the tracker's Ed25519 device key under its own context string; the
-//! device is proved by the TLS link it is shown on. To forge one costs a tracker's key; a stolen one is worthless on
+//! device is proved by the TLS link it is shown on; and it names the session it was given in, so that a logout reaches those who
+//! serve by it. To forge one costs a tracker's key; a stolen one is worthless on
 //! another link, and dies by itself. Times are the issuing tracker's, in milliseconds since the Unix epoch: who checks
 //! passes that tracker's time as it knows it, so that machines whose clocks disagree still understand each other.
 
@@ -13,9 +14,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     device::{DeviceSecret, is_signed_by},
     frame::decode,
-    ids::{DeviceKey, GroupId, MembershipId, RequestId, UserId},
+    ids::{DeviceKey, GroupId, MembershipId, RequestId, SessionId, UserId},
     name::UserName,
-    version::Timestamp,
+    version::{Dot, Timestamp},
 };
 use crate::mutant::Mutant;
 
@@ -27,7 +28,7 @@ pub const SESSION_LIFE: Duration = Duration::from_hours(30 * 24);
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 
 /// Which password of a user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CredentialId {
     /// Stamp of the change that set it.
     pub at: Timestamp,
@@ -43,6 +44,17 @@ impl CredentialId {
     }
 }
 
+/// Which session, and enough to tell whether it is over: its record may be forgotten once it is, or may have yet to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SessionRef {
+    /// The session.
+    pub id: SessionId,
+    /// The change that opened it: who knows this change and no such session knows that it is over.
+    pub opened: Dot,
+    /// The password it was opened with: a later one ends it, whatever the clocks say.
+    pub opened_with: CredentialId,
+}
+
 /// That a user is logged in on a device. Any tracker of the cluster honours it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -52,8 +64,8 @@ pub struct Session {
     pub name: UserName,
     /// The only device it counts on.
     pub device: DeviceKey,
-    /// The password it was opened with: a later one ends it, whatever the clocks say.
-    pub opened_with: CredentialId,
+    /// Which one.
+    pub session: SessionRef,
     /// When it was issued.
     pub issued_ms: u64,
     /// When it ends.
@@ -73,6 +85,8 @@ pub struct Ticket {
     pub group: GroupId,
     /// The membership it rests on.
     pub membership: MembershipId,
+    /// The session it was given in: it ends with it.
+    pub session: SessionRef,
     /// When it was issued.
     pub issued_ms: u64,
     /// When it ends.
@@ -163,6 +177,13 @@ fn signed_bytes<S: Statement>(body: &[u8]) -> Vec<u8> {
     [S::CONTEXT, body].concat()
 }
 
+/// A session for tests in which it does not matter which.
+#[cfg(test)]
+pub(crate) fn any_session() -> SessionRef {
+    let opened = Dot { origin: DeviceKey([5; 32]), counter: 6 };
+    SessionRef { id: SessionId([7; 32]), opened, opened_with: CredentialId::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -176,6 +197,7 @@ mod tests {
             device: DeviceKey([2; 32]),
             group: GroupId([3; 32]),
             membership: MembershipId([4; 32]),
+            session: any_session(),
             issued_ms: 1_000_000,
             expires_ms: 1_600_000,
         }

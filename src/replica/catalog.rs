@@ -10,6 +10,7 @@ use super::{
     fold::Touched,
     group::{Before, Group},
     membership::State,
+    session::{Opened, Sessions},
     share::{Begun, Shares, Turned},
     table::IdTable,
     user::User,
@@ -17,7 +18,7 @@ use super::{
 use crate::protocol::{
     client::Standing,
     hash::Blake3Hash,
-    ids::{FileId, GroupId, MembershipId, RequestId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, MembershipId, RequestId, SessionId, ShareId, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
     record::{Change, ChangeBody, Done, EndReason, Kept, Tombstone, Verdict},
@@ -38,6 +39,7 @@ pub struct Catalog {
     pub(super) groups: IdTable<GroupId, Box<Group>>,
     pub(super) group_names: Claims<GroupName, GroupId>,
     pub(super) shares: Shares,
+    pub(super) sessions: Sessions,
     pub(super) requests: IdTable<RequestId, Known>,
     /// Changes that are not known to be stable, and what they touched: there may be something to forget once they are.
     pub(super) touched: BTreeMap<Dot, Touched>,
@@ -120,6 +122,17 @@ impl Catalog {
                     self.refresh_share(*share, &mut out);
                 }
             }
+            ChangeBody::SessionOpened { user, device, opened_with } => {
+                let (at, dot) = (change.at, change.dot);
+                let (opened, id) =
+                    (Opened { at, dot, device: *device, opened_with: *opened_with }, change.request.into());
+                self.with_session(*user, &[id], |sessions| sessions.open(*user, id, opened));
+            }
+            ChangeBody::SessionsEnded { sessions: ended, user } => {
+                let ids: Vec<_> = ended.iter().map(|(id, _)| *id).collect();
+                self.with_session(*user, &ids, |sessions| sessions.end(change, ended, *user));
+                out.push(Effect::SessionsEnded { user: *user });
+            }
             ChangeBody::GroupCreated { .. } => self.apply_group(change.request.into(), change, None, &mut out),
             ChangeBody::OwnerSet { group, .. }
             | ChangeBody::MembershipRequested { group, .. }
@@ -155,7 +168,7 @@ impl Catalog {
         let before = user.credential().map(|(id, credential)| (id, credential.clone()));
         match &change.body {
             ChangeBody::UserCreated { name, credential } => user.create(change, name, credential),
-            ChangeBody::CredentialSet { credential, .. } => user.set_password(change, credential),
+            ChangeBody::CredentialSet { credential, keeps, .. } => user.set_password(change, credential, *keeps),
             _ => {}
         }
         let after = user.credential().map(|(id, credential)| (id, credential.clone()));
@@ -173,6 +186,21 @@ impl Catalog {
         }
         let renamed = self.user_names.set(id, claim);
         self.note_user_names(renamed, out);
+    }
+
+    /// Changes some sessions of a user, and counts what that changed.
+    fn with_session(&mut self, user: UserId, ids: &[SessionId], change: impl FnOnce(&mut Sessions)) {
+        let live = |all: &Sessions| -> BTreeMap<SessionId, DeviceKey> {
+            ids.iter().filter_map(|id| Some((*id, all.get(&user, id)?.device))).collect()
+        };
+        let before = live(&self.sessions);
+        change(&mut self.sessions);
+        let after = live(&self.sessions);
+        for (sign, sessions) in [(false, before), (true, after)] {
+            for (id, device) in sessions {
+                self.count(sign, &[b"session", &user.0, &id.0, &device.0]);
+            }
+        }
     }
 
     fn note_user_names(&mut self, renamed: Vec<Renamed<UserName, UserId>>, out: &mut Vec<Effect>) {

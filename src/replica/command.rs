@@ -4,11 +4,12 @@ use super::{catalog::Catalog, permission};
 use crate::protocol::{
     client::{Answer, LeaveOutcome, Standing},
     error::{ErrorCode, Failure},
-    ids::{DeviceKey, FileId, GroupId, MembershipId, RequestId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, MembershipId, RequestId, SessionId, ShareId, UserId},
     limits::MAX_SHARES,
     manifest::ManifestHeader,
     name::{GroupName, UserName},
     record::{ChangeBody, Credential, Done, EndReason},
+    ticket::{CredentialId, SessionRef},
     version::{Dot, Timestamp, VersionVector},
 };
 
@@ -26,6 +27,23 @@ pub enum Command {
     ChangePassword {
         /// The new password, hashed.
         credential: Credential,
+        /// The session it is changed in.
+        keeps: SessionId,
+    },
+    /// Opens a session on the caller's device; the role has checked the password.
+    OpenSession {
+        /// Which password.
+        opened_with: CredentialId,
+    },
+    /// Ends sessions of the caller that the role has chosen: its own, or those that a login replaces.
+    EndSessions {
+        /// Which, with the changes that opened them.
+        sessions: Vec<(SessionId, Dot)>,
+    },
+    /// Ends a session of the caller.
+    EndSession {
+        /// Which.
+        session: SessionId,
     },
     /// Creates a group owned by the caller.
     CreateGroup {
@@ -192,12 +210,21 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn decide(&self, command: &Command) -> Result<Decision, Failure> {
+        if let Command::EndSessions { sessions } = command {
+            return Ok(self.end_sessions(sessions.clone()));
+        }
         if self.catalog.user_name(&self.user).is_none() {
             return Err(stale("This tracker has yet to hear of your account."));
         }
         match command {
             Command::CreateUser { user, credential } => create_user(self.catalog, user, credential),
-            Command::ChangePassword { credential } => Ok(self.change_password(credential)),
+            Command::ChangePassword { credential, keeps } => Ok(self.change_password(credential, *keeps)),
+            Command::OpenSession { opened_with } => {
+                let (user, device, opened_with) = (self.user, self.device, *opened_with);
+                Ok(append(ChangeBody::SessionOpened { user, device, opened_with }, Timestamp::default()))
+            }
+            Command::EndSessions { sessions } => Ok(self.end_sessions(sessions.clone())),
+            Command::EndSession { session } => self.end_session(*session),
             Command::CreateGroup { group } => self.create_group(group),
             Command::JoinGroup { group } => self.join(group),
             Command::LeaveGroup { group } => self.leave(group),
@@ -222,9 +249,22 @@ impl Writer<'_> {
         past
     }
 
-    fn change_password(&self, credential: &Credential) -> Decision {
+    fn change_password(&self, credential: &Credential, keeps: SessionId) -> Decision {
         let after = self.catalog.credential(&self.user).map_or_else(Timestamp::default, |(id, _)| id.at);
-        append(ChangeBody::CredentialSet { user: self.user, credential: credential.clone() }, after)
+        let (user, credential) = (self.user, credential.clone());
+        append(ChangeBody::CredentialSet { user, credential, keeps: Some(keeps) }, after)
+    }
+
+    fn end_session(&self, session: SessionId) -> Result<Decision, Failure> {
+        let Some(SessionRef { id, opened, .. }) = self.catalog.session(&self.user, &session) else {
+            let message = "You have no such session. list_sessions shows those there are.";
+            return Err(Failure::new(ErrorCode::NoSuchSession, message));
+        };
+        Ok(self.end_sessions(vec![(id, opened)]))
+    }
+
+    fn end_sessions(&self, sessions: Vec<(SessionId, Dot)>) -> Decision {
+        append(ChangeBody::SessionsEnded { sessions, user: self.user }, Timestamp::default())
     }
 
     fn create_group(&self, name: &GroupName) -> Result<Decision, Failure> {
@@ -394,11 +434,20 @@ impl Writer<'_> {
 /// that the client has seen elsewhere, where this tracker is not caught up with it.
 pub fn or_stale(failure: Failure, is_caught_up: bool) -> Failure {
     use ErrorCode::{
-        BadCredentials, NoSuchFile, NoSuchGroup, NoSuchRequest, NoSuchUser, NotAMember, NotOwner, NotShared,
+        BadCredentials, NoSuchFile, NoSuchGroup, NoSuchRequest, NoSuchSession, NoSuchUser, NotAMember, NotOwner,
+        NotShared,
     };
     let missing = matches!(
         failure.code,
-        BadCredentials | NoSuchGroup | NoSuchUser | NoSuchRequest | NoSuchFile | NotAMember | NotOwner | NotShared
+        BadCredentials
+            | NoSuchGroup
+            | NoSuchUser
+            | NoSuchRequest
+            | NoSuchSession
+            | NoSuchFile
+            | NotAMember
+            | NotOwner
+            | NotShared
     );
     if missing && !is_caught_up { stale(&failure.message) } else { failure }
 }

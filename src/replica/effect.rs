@@ -103,6 +103,11 @@ pub enum Effect {
         /// On which device.
         device: DeviceKey,
     },
+    /// Sessions of a user are over: links on which one is open lose it, and nobody is served by its tickets any more.
+    SessionsEnded {
+        /// The account.
+        user: UserId,
+    },
     /// A user's password was changed: sessions opened with the old one end.
     CredentialChanged {
         /// The account.

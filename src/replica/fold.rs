@@ -6,6 +6,7 @@
 //! | what goes | when all that was said of it is stable, and |
 //! |---|---|
 //! | a password | a later one is stable too |
+//! | a session | it is ended |
 //! | a share | it is ended, or its membership is |
 //! | a membership | it is ended, and its shares are gone |
 //! | an end | all that it could end is stable and gone, or another end ends it as well |
@@ -28,6 +29,7 @@ use crate::protocol::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Touched {
     Password(UserId),
+    Session(UserId),
     Share(ShareId),
     /// All shares that this change ends.
     Shares(Dot),
@@ -71,13 +73,14 @@ impl Touched {
             ChangeBody::MembershipAccepted { group, membership, .. } => Self::Instance(*group, *membership),
             ChangeBody::ShareBegun { .. } => Self::Share(change.request.into()),
             ChangeBody::ShareEnded { .. } => Self::Shares(change.dot),
+            ChangeBody::SessionOpened { user, .. } | ChangeBody::SessionsEnded { user, .. } => Self::Session(*user),
         }
     }
 
     fn group(&self) -> Option<GroupId> {
         match self {
             Self::Member(group, _) | Self::Instance(group, _) | Self::Group(group) => Some(*group),
-            Self::Password(_) | Self::Share(_) | Self::Shares(_) => None,
+            Self::Password(_) | Self::Session(_) | Self::Share(_) | Self::Shares(_) => None,
         }
     }
 }
@@ -155,6 +158,7 @@ impl Fold<'_> {
                     self.dropped.extend(user.fold(self.cut));
                 }
             }
+            Touched::Session(user) => self.dropped.extend(self.catalog.sessions.fold(&user, self.cut)),
             Touched::Share(share) => self.look_at_share(share),
             Touched::Shares(dot) => {
                 for share in self.catalog.shares.ended_at(&dot) {

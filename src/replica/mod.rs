@@ -23,6 +23,7 @@ pub mod membership;
 mod ownership;
 pub mod permission;
 pub mod query;
+pub mod session;
 pub mod share;
 pub mod stability;
 pub mod table;

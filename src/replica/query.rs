@@ -1,14 +1,14 @@
 //! What the catalog answers. Names are those of now; presence is filled in by the role.
 
-use super::{catalog::Catalog, claim::Claims, group::Group, membership::Membership, share::Begun};
+use super::{catalog::Catalog, claim::Claims, group::Group, membership::Membership, session::Opened, share::Begun};
 use crate::protocol::{
     client::{FileInfo, GroupInfo, PendingRequest, Standing},
-    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, SessionId, ShareId, UserId},
     limits::LISTING_PAGE,
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
     record::Credential,
-    ticket::CredentialId,
+    ticket::{CredentialId, SessionRef},
 };
 
 /// One page of a listing: at most [`LISTING_PAGE`] entries.
@@ -71,6 +71,41 @@ impl Catalog {
     /// A user's argon2id string, and which password it is: sessions opened with an earlier one are over.
     pub fn credential(&self, user: &UserId) -> Option<(CredentialId, &Credential)> {
         self.users.get(user)?.credential()
+    }
+}
+
+/// Sessions.
+impl Catalog {
+    /// Whether a session is known to be over: ended, or opened with a password that another session has replaced.
+    pub fn is_session_over(&self, user: &UserId, session: &SessionRef) -> bool {
+        self.is_outdated(user, session.id, &session.opened_with)
+            || self.sessions.is_ended(user, session, |dot| self.vector().contains(dot))
+    }
+
+    /// A user's session, as tickets name it; `None` when it is over, or has yet to arrive.
+    pub fn session(&self, user: &UserId, id: &SessionId) -> Option<SessionRef> {
+        let Opened { dot: opened, opened_with, .. } = *self.sessions.get(user, id)?;
+        (!self.is_outdated(user, *id, &opened_with)).then_some(SessionRef { id: *id, opened, opened_with })
+    }
+
+    /// A user's sessions that are not over, oldest first.
+    pub fn sessions_of(&self, user: &UserId) -> Vec<(SessionId, Opened)> {
+        let mut all = self.opened_sessions(user);
+        all.retain(|(id, opened)| !self.is_outdated(user, *id, &opened.opened_with));
+        all
+    }
+
+    /// A user's sessions that nobody has ended, oldest first, also those of replaced passwords.
+    pub fn opened_sessions(&self, user: &UserId) -> Vec<(SessionId, Opened)> {
+        let mut all: Vec<_> = self.sessions.of_user(user).map(|(id, opened)| (id, *opened)).collect();
+        all.sort_by_key(|(id, opened)| (opened.at, *id));
+        all
+    }
+
+    fn is_outdated(&self, user: &UserId, id: SessionId, opened_with: &CredentialId) -> bool {
+        let Some(record) = self.users.get(user) else { return false };
+        let is_replaced = record.credential().is_some_and(|(now, _)| opened_with.is_replaced_by(&now));
+        is_replaced && record.kept_session() != Some(id)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{claim::Claim, stability::Cut};
 use crate::mutant::Mutant;
 use crate::protocol::{
-    ids::RequestId,
+    ids::{RequestId, SessionId},
     name::UserName,
     record::{Change, Credential},
     ticket::CredentialId,
@@ -26,6 +26,8 @@ struct Set {
     at: Timestamp,
     dot: Dot,
     credential: Credential,
+    /// The session it was set in.
+    keeps: Option<SessionId>,
     /// Dots of all tries.
     tries: Vec<Dot>,
 }
@@ -48,13 +50,13 @@ impl User {
     }
 
     /// Merges a password set.
-    pub(super) fn set_password(&mut self, change: &Change, credential: &Credential) {
+    pub(super) fn set_password(&mut self, change: &Change, credential: &Credential, keeps: Option<SessionId>) {
         let (at, dot, tries) = (change.at, change.dot, Vec::new());
-        let first = || Set { at, dot, credential: credential.clone(), tries };
+        let first = || Set { at, dot, credential: credential.clone(), keeps, tries };
         let known = self.passwords.entry(change.request).or_insert_with(first);
         known.tries.push(dot);
         if (at, dot) < (known.at, known.dot) {
-            (known.at, known.dot, known.credential) = (at, dot, credential.clone());
+            (known.at, known.dot, known.credential, known.keeps) = (at, dot, credential.clone(), keeps);
         }
     }
 
@@ -81,14 +83,22 @@ impl User {
     /// The credential that counts, and which it is.
     pub(super) fn credential(&self) -> Option<(CredentialId, &Credential)> {
         let created = self.created.as_ref()?;
+        let first = (CredentialId { at: created.claim.at, request: None }, &created.credential);
+        let id = |request: &RequestId, set: &Set| CredentialId { at: set.at, request: Some(*request) };
+        Some(self.last().map_or(first, |(request, set)| (id(request, set), &set.credential)))
+    }
+
+    /// The session in which the password that counts was set: it goes on, whatever it was opened with.
+    pub(super) fn kept_session(&self) -> Option<SessionId> {
+        self.last()?.1.keeps
+    }
+
+    fn last(&self) -> Option<(&RequestId, &Set)> {
         let passwords = self.passwords.iter();
-        let last = if Mutant::FirstPasswordWins.is_on() {
+        if Mutant::FirstPasswordWins.is_on() {
             passwords.min_by_key(|(request, set)| (set.at, **request))
         } else {
             passwords.max_by_key(|(request, set)| (set.at, **request))
-        };
-        let first = (CredentialId { at: created.claim.at, request: None }, &created.credential);
-        let id = |request: &RequestId, set: &Set| CredentialId { at: set.at, request: Some(*request) };
-        Some(last.map_or(first, |(request, set)| (id(request, set), &set.credential)))
+        }
     }
 }

@@ -48,6 +48,8 @@ const REFUSALS: &[(&str, &str, &str)] = &[
     ("alice", "remove_member films carol", "not_a_member"),
     ("bob", "file_info films nothing", "no_such_file"),
     ("bob", "download_file films nothing /tmp", "no_such_file"),
+    ("bob", "end_session 0123abcd", "no_such_session"),
+    ("bob", "end_session 'no hex'", "no_such_session"),
     ("alice", "upload_file {world}/shared films", "already_shared"),
     ("bob", "upload_file {world}/other/shared films", "file_exists"),
     ("bob", "stop_share films shared", "not_shared"),

@@ -10,6 +10,7 @@
 
 mod common;
 
+mod accounts;
 mod bench;
 mod cli;
 mod crash;

@@ -7,13 +7,13 @@ use p2p::{
         bitfield::Bitfield,
         client::{Answer, Request, ToTracker},
         device::DeviceSecret,
-        ids::{DeviceKey, FileId, GroupId, MembershipId, TrackerNo, UserId},
+        ids::{DeviceKey, FileId, GroupId, MembershipId, SessionId, TrackerNo, UserId},
         name::UserName,
         peer::{PeerMessage, VERSION},
         piece::{Block, PieceIndex, blocks, piece_count, piece_length},
         sync::{self, SyncMessage},
-        ticket::{Signed, Ticket},
-        version::VersionVector,
+        ticket::{CredentialId, SessionRef, Signed, Ticket},
+        version::{Dot, VersionVector},
     },
     transport::{Stream, tls::Protocol},
 };
@@ -81,12 +81,14 @@ impl Claim {
 /// A ticket for this device as a tracker with that key would issue it.
 fn forge(node: &Node, group: GroupId, signer: &DeviceSecret) -> Signed {
     let now_ms = node.env.wall_clock.now_ms();
+    let opened = Dot { origin: node.secret.key(), counter: 1 };
     let ticket = Ticket {
         user: UserId([7; 32]),
         name: UserName::parse("somebody").expect("a valid name"),
         device: node.secret.key(),
         group,
         membership: MembershipId([7; 32]),
+        session: SessionRef { id: SessionId([7; 32]), opened, opened_with: CredentialId::default() },
         issued_ms: now_ms.saturating_sub(1000),
         expires_ms: now_ms + 600_000,
     };

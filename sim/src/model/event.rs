@@ -74,6 +74,8 @@ pub(crate) enum Body {
     User { name: String, password: String },
     /// A user changed the password.
     Password { user: Id, password: String },
+    /// A session began or ended: it changes no answer, and who has not heard of it is behind.
+    Session,
     /// A user created a group; its first membership begins with it.
     Group { name: String, owner: Id },
     /// A user asked to join; an instance of a membership begins.

@@ -1,11 +1,12 @@
-//! Members that were: removed, gone by themselves, or cut off from a share that was stopped. They keep asking, on the open
+//! Members that were: removed, gone by themselves, or cut off from a share that was stopped; and members whose device is logged
+//! out, by itself, from another device or by a new password. They keep asking, on the open
 //! link and on new ones, with the tickets they hold. A server in touch with a tracker that knows serves them nothing after
 //! two seconds; one in touch with none, nothing after the ticket's life.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use p2p::protocol::{
-    client::{Answer, Request},
+    client::{Answer, Password, Request},
     ids::{FileId, GroupId},
     name::GroupName,
     ticket::{Signed, TICKET_LIFE},
@@ -47,6 +48,12 @@ enum End {
     Removed,
     /// The member leaves, and goes on asking.
     Left,
+    /// The member logs out, and goes on asking with the tickets of before.
+    LeecherLoggedOut,
+    /// The member's session is ended from another device.
+    SessionEnded,
+    /// The member's password is changed on another device.
+    PasswordChanged,
     /// The server stops the share.
     Stopped,
     /// The server logs out.
@@ -62,6 +69,32 @@ enum Touch {
     CarolAlone(Duration),
     /// Carol's tracker and Alice's do not hear each other for so long; Mallory hears Carol's.
     Apart(Duration),
+}
+
+/// Each as often as it is listed.
+const ENDS: [End; 10] = [
+    End::Removed,
+    End::Removed,
+    End::Left,
+    End::Left,
+    End::LeecherLoggedOut,
+    End::LeecherLoggedOut,
+    End::SessionEnded,
+    End::PasswordChanged,
+    End::Stopped,
+    End::LoggedOut,
+];
+
+impl End {
+    /// Whether it ends what Mallory's ticket rests on, so that nobody serves Mallory any more.
+    fn is_of_the_ticket(self) -> bool {
+        !matches!(self, Self::Stopped | Self::LoggedOut)
+    }
+
+    /// Whether Mallory does it, at Carol's tracker.
+    fn is_of_mallory(self) -> bool {
+        matches!(self, Self::Left | Self::LeecherLoggedOut | Self::SessionEnded | Self::PasswordChanged)
+    }
 }
 
 struct Removal {
@@ -98,13 +131,14 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
         rng,
     };
     Box::pin(async move {
-        let end = [End::Removed, End::Removed, End::Left, End::Left, End::Stopped, End::LoggedOut][removal.pick(6)];
+        let end = ENDS[removal.pick(ENDS.len())];
         let while_out = Duration::from_millis(removal.rng.next_u64() % 40_000);
-        let touch = match (end, removal.pick(16)) {
+        let touch = match removal.pick(16) {
+            _ if !end.is_of_the_ticket() => Touch::All,
             // Well beyond the ticket's life, so that who still serves is seen to.
-            (End::Removed | End::Left, 0..2) => Touch::CarolAlone(TICKET_LIFE + 10 * GLANCE),
-            (End::Removed | End::Left, 2..5) => Touch::CarolAlone(while_out),
-            (End::Removed | End::Left, 5..9) => Touch::Apart(while_out),
+            0..2 => Touch::CarolAlone(TICKET_LIFE + 10 * GLANCE),
+            2..5 => Touch::CarolAlone(while_out),
+            5..9 => Touch::Apart(while_out),
             _ => Touch::All,
         };
         tracing::info!(?end, ?touch, "the story");
@@ -165,9 +199,9 @@ impl Removal {
     async fn it_ends(&mut self, end: End, touch: Touch) -> Outcome {
         self.carry_out(end).await?;
         let over = turmoil::sim_elapsed().unwrap_or_default();
-        // Where the trackers are apart, who leaves tells Carol's.
-        let [told, other] = match (end, touch) {
-            (End::Left, Touch::Apart(_)) => [self.carol.ip(), self.alice.ip()],
+        // Where the trackers are apart, Mallory tells Carol's.
+        let [told, other] = match touch {
+            Touch::Apart(_) if end.is_of_mallory() => [self.carol.ip(), self.alice.ip()],
             _ => [self.alice.ip(), self.carol.ip()],
         };
         let mut until = over + AT_ONCE;
@@ -191,7 +225,7 @@ impl Removal {
             self.servers_come_back(end).await?;
         }
         self.witness.nothing_after(told, over + AT_ONCE)?;
-        if matches!(end, End::Removed | End::Left) {
+        if end.is_of_the_ticket() {
             self.witness.nothing_after(other, until)?;
         }
         Ok(())
@@ -205,23 +239,65 @@ impl Removal {
             }
             End::Left => {
                 reached("hostile: member that left keeps asking");
-                let slot = self.account.clone();
-                self.mallory
-                    .does(async move |node| {
-                        let account = slot.borrow().clone().ok_or("no account")?;
-                        let group = GroupName::parse("films")?;
-                        account
-                            .ask(&node, Request::LeaveGroup { group })
-                            .await
-                            .map_err(|failure| failure.to_string())?;
-                        Ok(())
-                    })
-                    .await?;
+                let group = GroupName::parse("films").map_err(|failure| failure.to_string())?;
+                self.mallory_asks(Request::LeaveGroup { group }).await?;
+            }
+            End::LeecherLoggedOut => {
+                reached("hostile: member that logged out keeps asking");
+                self.mallory_asks(Request::Logout).await?;
+            }
+            End::SessionEnded => {
+                reached("hostile: member whose session was ended keeps asking");
+                self.mallory_ends_it_from_elsewhere(async |node, elsewhere| {
+                    let Answer::Sessions(sessions) = elsewhere.ask(&node, Request::ListSessions).await? else {
+                        return Err("no list of sessions".into());
+                    };
+                    let session = sessions.iter().find(|entry| !entry.current).ok_or("no other session")?.session;
+                    elsewhere.ask(&node, Request::EndSession { session }).await?;
+                    Ok(())
+                })
+                .await?;
+            }
+            End::PasswordChanged => {
+                reached("hostile: member with an old password keeps asking");
+                self.mallory_ends_it_from_elsewhere(async |node, elsewhere| {
+                    let [old, new] = ["", "-anew"].map(|more| Password(format!("secret-of-{VILLAIN}{more}")));
+                    elsewhere.ask(&node, Request::ChangePassword { old, new }).await?;
+                    Ok(())
+                })
+                .await?;
             }
             End::Stopped => drop(self.alice.does("stop_share films film").await?),
             End::LoggedOut => drop(self.alice.does("logout").await?),
         }
         Ok(())
+    }
+
+    /// Mallory asks for something on the link that the tickets come from.
+    async fn mallory_asks(&self, request: Request) -> Outcome {
+        let slot = self.account.clone();
+        self.mallory
+            .does(async move |node| {
+                let account = slot.borrow().clone().ok_or("no account")?;
+                account.ask(&node, request).await.map_err(|failure| failure.to_string())?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The owner of Mallory's account logs in on another device, and does something there.
+    async fn mallory_ends_it_from_elsewhere(
+        &self,
+        act: impl AsyncFnOnce(Node, Account) -> Acted<()> + 'static,
+    ) -> Outcome {
+        let tracker = self.tracker.clone();
+        self.mallory
+            .does(async move |node| {
+                let node = node.disguised();
+                let account = Account::open(&node, &tracker, VILLAIN).await?;
+                act(node, account).await
+            })
+            .await
     }
 
     /// Both servers die and come back; Mallory's ticket has not expired yet.

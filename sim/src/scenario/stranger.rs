@@ -381,7 +381,7 @@ async fn pry(node: &Node, tracker: &str, loot: &Loot, witness: &Witness) -> Acte
         Request::GetPage { group: loot.other_group, manifest: loot.manifest, page: 0 },
         Request::GetSwarm { group: loot.group, file: loot.file },
         Request::GetTicket { group: loot.group },
-        Request::CheckMembers { group: loot.group, memberships: Vec::new() },
+        Request::CheckMembers { group: loot.group, memberships: Vec::new(), sessions: Vec::new() },
         Request::AcceptRequest { group: films.clone(), user: UserName::parse("mallory")? },
         Request::TransferGroup { group: films.clone(), user: UserName::parse("mallory")? },
         Request::RemoveMember { group: films, user: UserName::parse("bob")? },

@@ -124,6 +124,15 @@ impl Cluster {
         }
     }
 
+    /// All trackers hear all, and forget, until there is nothing more to forget.
+    pub(super) fn come_to_rest(&mut self) {
+        self.heal();
+        for _ in 0..3 {
+            self.hear_all();
+            self.fold_all();
+        }
+    }
+
     /// Nobody can tell that anything was forgotten.
     fn assert_whole(&self) {
         for tracker in &self.trackers {
@@ -188,15 +197,6 @@ fn make(cluster: &mut Cluster, one: &Move, written: &mut Vec<(UserId, RequestId,
     }
 }
 
-/// All trackers hear all, and forget, until there is nothing more to forget.
-fn come_to_rest(cluster: &mut Cluster) {
-    cluster.heal();
-    for _ in 0..3 {
-        cluster.hear_all();
-        cluster.fold_all();
-    }
-}
-
 proptest! {
     #![proptest_config(crate::trials::trials(120))]
 
@@ -212,7 +212,7 @@ proptest! {
                 cluster.assert_repeats(&written);
             }
         }
-        come_to_rest(&mut cluster);
+        cluster.come_to_rest();
         cluster.assert_whole();
         cluster.assert_restarts();
         cluster.assert_converged();
@@ -233,7 +233,7 @@ fn a_dissolved_group_goes_with_its_last_share() {
         cluster.write(2, user, &leave("g0")).unwrap();
     }
     cluster.hear(0, 2);
-    come_to_rest(&mut cluster);
+    cluster.come_to_rest();
     assert!(cluster.trackers.iter().all(|tracker| tracker.catalog.groups.is_empty()));
 }
 
@@ -253,8 +253,13 @@ fn what_comes_and_goes_leaves_nothing_behind() {
         cluster.write(t, dan, &share(id, "f", 1)).unwrap();
         cluster.write(t, dan, &stop(id, "f", 1)).unwrap();
         cluster.write(t, dan, &share(id, "f", 2)).unwrap();
-        let credential = Credential(format!("hash {round}"));
-        cluster.write(t, dan, &Command::ChangePassword { credential }).unwrap();
+        let opened_with = cluster.trackers[t].catalog.credential(&dan).unwrap().0;
+        cluster.write(t, dan, &Command::OpenSession { opened_with }).unwrap();
+        cluster.write(t, dan, &Command::OpenSession { opened_with }).unwrap();
+        let sessions = cluster.trackers[t].catalog.opened_sessions(&dan);
+        let sessions = sessions.iter().map(|(id, opened)| (*id, opened.dot)).collect();
+        cluster.write(t, dan, &new_password(&format!("hash {round}"))).unwrap();
+        cluster.write(t, dan, &Command::EndSessions { sessions }).unwrap();
         cluster.write(t, dan, &leave("g0")).unwrap();
         cluster.write(t, ann, &transfer("g0", "bob")).unwrap();
         cluster.write(t, bob, &transfer("g0", "cat")).unwrap();

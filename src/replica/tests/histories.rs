@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{protocol::ids::MembershipId, replica::membership::State};
+use crate::{
+    protocol::ids::{MembershipId, SessionId},
+    replica::{membership::State, session::Opened},
+};
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -20,7 +23,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     let t = || 0usize..3;
     prop_oneof![
         1 => (t(), 0usize..3).prop_map(|(at, name)| Step::Register { at, name }),
-        8 => (t(), 0usize..6, any::<bool>(), 0u8..16, 0usize..3, 0usize..6).prop_map(
+        8 => (t(), 0usize..6, any::<bool>(), 0u8..19, 0usize..3, 0usize..6).prop_map(
             |(at, who, other_device, kind, group, whom)| Step::Write { at, who, other_device, kind, group, whom },
         ),
         1 => (t(), 0usize..50).prop_map(|(at, which)| Step::Repeat { at, which }),
@@ -96,7 +99,10 @@ fn command(
         return Some((who, create(&format!("g{number}"))));
     }
     if kind == 1 {
-        return Some((who, Command::ChangePassword { credential: Credential(format!("{number} {whom}")) }));
+        return Some((who, new_password(&format!("{number} {whom}"))));
+    }
+    if let Some(command) = session_command(catalog, who, kind, whom) {
+        return Some((who, command));
     }
     let groups = catalog.list_groups(&UserId([0; 32]), 0).entries;
     let info = groups.get(number % groups.len().max(1))?;
@@ -118,8 +124,20 @@ fn command(
         11 => (owner, Command::TransferGroup { group, user: member()? }),
         12 => (who, Command::AcceptRequest { group, user: anybody()? }),
         13 => (owner, Command::LeaveGroup { group }),
-        14 => (who, share(id, &file, content)),
+        14 | 18 => (who, share(id, &file, content)),
         _ => (who, stop(id, &file, content)),
+    })
+}
+
+/// Logins, and the ends of one session and of all.
+fn session_command(catalog: &Catalog, who: UserId, kind: u8, which: usize) -> Option<Command> {
+    let sessions = catalog.opened_sessions(&who);
+    let ended = |(id, opened): &(SessionId, Opened)| (*id, opened.dot);
+    Some(match kind {
+        16 => Command::OpenSession { opened_with: catalog.credential(&who)?.0 },
+        17 => Command::EndSession { session: sessions.get(which % sessions.len().max(1))?.0 },
+        18 if !sessions.is_empty() => Command::EndSessions { sessions: sessions.iter().map(ended).collect() },
+        _ => return None,
     })
 }
 

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use super::{histories::check_invariants, histories::replay, *};
 use crate::{
     protocol::{
-        ids::{MembershipId, ShareId},
+        ids::{MembershipId, SessionId, ShareId},
         record::EndReason,
+        ticket::CredentialId,
         version::Timestamp,
     },
     replica::inbox::Inbox,
@@ -67,7 +68,13 @@ fn body() -> impl Strategy<Value = ChangeBody> {
         1 => (any::<u8>(), credential())
             .prop_map(move |(name, credential)| ChangeBody::UserCreated { name: user(&named(name)), credential }),
         1 => (id(), credential())
-            .prop_map(|(user, credential)| ChangeBody::CredentialSet { user: UserId(user), credential }),
+            .prop_map(|(user, credential)| ChangeBody::CredentialSet { user: UserId(user), credential, keeps: None }),
+        1 => (id(), 0u8..2).prop_map(|(user, n)| {
+            ChangeBody::SessionOpened { user: UserId(user), device: device(n), opened_with: CredentialId::default() }
+        }),
+        1 => (id(), id(), dot()).prop_map(|(session, user, opened)| {
+            ChangeBody::SessionsEnded { sessions: vec![(SessionId(session), opened)], user: UserId(user) }
+        }),
         4 => (any::<u8>(), id())
             .prop_map(move |(name, owner)| ChangeBody::GroupCreated { name: group(&named(name)), owner: UserId(owner) }),
         3 => (group_id(), id(), id(), id(), past(), dots()).prop_map(|(group, by, owner, membership, past, rests_on)| {

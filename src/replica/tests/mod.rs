@@ -19,7 +19,7 @@ use crate::protocol::{
     client::{Answer, Standing},
     error::{ErrorCode, Failure},
     hash::{Blake3Hash, Sha1Hash},
-    ids::{DeviceKey, FileId, GroupId, Nonce, RequestId, TrackerNo, UserId},
+    ids::{DeviceKey, FileId, GroupId, Nonce, RequestId, SessionId, TrackerNo, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
     record::{Change, ChangeBody, Credential},
@@ -164,7 +164,7 @@ impl Cluster {
             out.push(format!("{:?} {:?}", catalog.user_name(user), catalog.credential(user).map(|(at, c)| (at, &c.0))));
             out.push(format!("{:?}", catalog.list_groups(user, 0)));
             let own: Vec<_> = catalog.shares_of_device(*user, device(0)).collect();
-            out.push(format!("{own:?}"));
+            out.push(format!("{own:?} {:?}", catalog.sessions_of(user)));
         }
         for info in catalog.list_groups(&UserId([0; 32]), 0).entries {
             let group = info.group;
@@ -237,6 +237,10 @@ fn remove(name: &str, who: &str) -> Command {
 
 fn transfer(name: &str, who: &str) -> Command {
     Command::TransferGroup { group: group(name), user: user(who) }
+}
+
+fn new_password(text: &str) -> Command {
+    Command::ChangePassword { credential: Credential(text.to_owned()), keeps: SessionId([0; 32]) }
 }
 
 fn share(group: GroupId, name: &str, content: u8) -> Command {

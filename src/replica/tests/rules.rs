@@ -1,7 +1,7 @@
 //! One test a rule of the replication table.
 
 use super::*;
-use crate::protocol::client::LeaveOutcome;
+use crate::protocol::{client::LeaveOutcome, ticket::SessionRef};
 
 /// Two trackers in sync: ann owns `g`; bob and cat are members, in this order; dan is registered.
 fn settled() -> (Cluster, [UserId; 4], GroupId) {
@@ -262,7 +262,7 @@ fn the_same_content_is_one_file_of_two_users() {
 #[test]
 fn the_last_password_counts_whatever_the_clocks_say() {
     let (mut cluster, [ann, ..], _) = settled();
-    let set = |text: &str| Command::ChangePassword { credential: Credential(text.into()) };
+    let set = new_password;
     cluster.trackers[0].wall_ms += 3_600_000;
     cluster.write(0, ann, &set("first")).unwrap();
     cluster.heal();
@@ -342,8 +342,7 @@ fn effects_tell_whom_it_concerns() {
     cluster.write(0, dan, &join("g")).unwrap();
     cluster.write(0, bob, &accept("g", "dan")).unwrap();
     assert_eq!(cluster.deliver(0, 1, 0, 2)[1], Effect::RequestAccepted { group, user: dan });
-    let credential = Credential("new".into());
-    cluster.write(0, dan, &Command::ChangePassword { credential }).unwrap();
+    cluster.write(0, dan, &new_password("new")).unwrap();
     assert_eq!(cluster.deliver(0, 1, 0, 1), [Effect::CredentialChanged { user: dan }]);
 }
 
@@ -352,8 +351,7 @@ fn a_password_change_that_comes_before_its_registration_is_told_too() {
     let mut cluster = Cluster::new(3);
     let ann = cluster.register(0, "ann");
     cluster.deliver(0, 1, 0, 1);
-    let credential = Credential("new".into());
-    cluster.write(1, ann, &Command::ChangePassword { credential }).unwrap();
+    cluster.write(1, ann, &new_password("new")).unwrap();
     assert_eq!(cluster.deliver(1, 2, 1, 1), []);
     assert_eq!(cluster.deliver(0, 2, 0, 1), [Effect::CredentialChanged { user: ann }]);
 }
@@ -373,4 +371,60 @@ fn an_owner_by_succession_who_came_back_may_accept() {
     cluster.write(0, ann, &transfer("g", "dan")).unwrap();
     cluster.heal();
     assert_eq!(cluster.standing(1, id, dan), Standing::Owner);
+}
+
+/// A user with two sessions, known everywhere: on `device(0)` both, as where one was opened on each side of a partition.
+fn logged_in() -> (Cluster, UserId, [SessionRef; 2]) {
+    let mut cluster = Cluster::new(3);
+    let ann = cluster.register(0, "ann");
+    cluster.heal();
+    let opened_with = cluster.trackers[0].catalog.credential(&ann).unwrap().0;
+    let sessions = [0, 1].map(|t| {
+        let request = cluster.request();
+        cluster.write_as(t, ann, request, &Command::OpenSession { opened_with }).unwrap();
+        cluster.trackers[t].catalog.session(&ann, &request.into()).unwrap()
+    });
+    cluster.heal();
+    (cluster, ann, sessions)
+}
+
+#[test]
+fn a_session_is_ended_once_and_by_its_user_alone() {
+    let (mut cluster, ann, [one, two]) = logged_in();
+    let end = Command::EndSession { session: one.id };
+    let bob = cluster.register(0, "bob");
+    assert_eq!(cluster.write(0, bob, &end).unwrap_err().code, ErrorCode::NoSuchSession);
+    cluster.write(1, ann, &end).unwrap();
+    assert_eq!(cluster.write(1, ann, &end).unwrap_err().code, ErrorCode::NoSuchSession);
+    // Seen to be ended elsewhere, or opened there: this tracker does not know yet.
+    assert!(!cluster.trackers[2].catalog.is_session_over(&ann, &one));
+    assert_eq!(cluster.deliver(1, 2, 1, 9), [Effect::SessionsEnded { user: ann }]);
+    cluster.heal();
+    for tracker in &cluster.trackers {
+        let is_over = [one, two].map(|session| tracker.catalog.is_session_over(&ann, &session));
+        assert_eq!(is_over, [true, false]);
+    }
+}
+
+#[test]
+fn a_session_counts_where_its_record_has_yet_to_arrive_and_no_longer_once_it_was_forgotten() {
+    let (mut cluster, ann, [one, two]) = logged_in();
+    assert!(!Catalog::new().is_session_over(&ann, &one));
+    cluster.write(0, ann, &Command::EndSession { session: one.id }).unwrap();
+    cluster.come_to_rest();
+    for tracker in &cluster.trackers {
+        assert_eq!(tracker.catalog.opened_sessions(&ann).len(), 1);
+        assert!(tracker.catalog.is_session_over(&ann, &one) && !tracker.catalog.is_session_over(&ann, &two));
+    }
+}
+
+#[test]
+fn a_new_password_ends_all_sessions_but_the_one_it_was_set_in() {
+    let (mut cluster, ann, [one, two]) = logged_in();
+    let change = |keeps| Command::ChangePassword { credential: Credential("new".to_owned()), keeps };
+    cluster.write(0, ann, &change(one.id)).unwrap();
+    let is_over = |cluster: &Cluster| [one, two].map(|it| cluster.trackers[0].catalog.is_session_over(&ann, &it));
+    assert_eq!(is_over(&cluster), [false, true]);
+    cluster.write(0, ann, &change(SessionId([9; 32]))).unwrap();
+    assert_eq!(is_over(&cluster), [true, true]);
 }

@@ -43,6 +43,7 @@ fn candidates(
             let group = arguments.last().map_or("", String::as_str);
             known.files.get(group).into_iter().flatten().map(ToString::to_string).collect()
         }
+        Kind::Session => known.sessions.iter().map(|session| session.0.clone()).collect(),
         Kind::Path => paths(word, entries),
         Kind::OneOf(words) => words.iter().map(|&word| word.to_owned()).collect(),
         Kind::Command => COMMANDS.iter().map(|spec| spec.name.to_owned()).collect(),
@@ -76,6 +77,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::name::{FileName, GroupName, UserName};
+    use crate::roles::client::command::SessionName;
 
     fn check(line: &str, start: usize, expected: &[&str]) {
         let group = GroupName::parse("music").unwrap();
@@ -84,6 +86,7 @@ mod tests {
             groups: BTreeSet::from([group.clone()]),
             users: BTreeSet::from([UserName::parse("ann").unwrap(), UserName::parse("bob").unwrap()]),
             files: BTreeMap::from([(group, files)]),
+            sessions: BTreeSet::from([SessionName("0a1b2c3d4e5f".to_owned())]),
         };
         let entries = |folder: &Path| match folder.to_str() {
             Some(".") => vec!["dir/".to_owned(), "file one".to_owned(), ".hidden".to_owned()],
@@ -104,6 +107,7 @@ mod tests {
         check("accept_request music ", 21, &["ann", "bob"]);
         check("file_info music ", 16, &["'a song.mp3'", "b.mp3"]);
         check("file_info music 'a s", 16, &["'a song.mp3'"]);
+        check("end_session 0a", 12, &["0a1b2c3d4e5f"]);
         check("upload_file ", 12, &["dir/", "'file one'"]);
         check("upload_file .h", 12, &[".hidden"]);
         check("upload_file dir/i", 12, &["dir/inner.bin"]);

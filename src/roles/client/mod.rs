@@ -75,6 +75,8 @@ pub struct Completions {
     pub users: BTreeSet<UserName>,
     /// Files, by group.
     pub files: BTreeMap<GroupName, BTreeSet<FileName>>,
+    /// The user's sessions.
+    pub sessions: BTreeSet<command::SessionName>,
 }
 
 /// A running client.

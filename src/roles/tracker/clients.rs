@@ -8,7 +8,7 @@ use super::{limits::Limits, presence::LinkNo};
 use crate::protocol::{
     client::{FromTracker, Notice},
     ids::{DeviceKey, FileId, UserId},
-    ticket::CredentialId,
+    ticket::SessionRef,
 };
 use crate::{replica::few::FewSet, roles::port::Place, transport::link::Trust};
 
@@ -17,8 +17,8 @@ use crate::{replica::few::FewSet, roles::port::Place, transport::link::Trust};
 pub(super) struct LoggedIn {
     /// The user.
     pub(super) user: UserId,
-    /// The password that the session was opened with.
-    pub(super) opened_with: CredentialId,
+    /// In which session.
+    pub(super) session: SessionRef,
 }
 
 /// What a client is sent.

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    clients::Outgoing,
+    clients::{LoggedIn, Outgoing},
     login,
     metrics::Counters,
     node::Node,
@@ -214,20 +214,24 @@ impl Asker {
         FromTracker::Answer { seq, seen: answered.seen, stale: answered.stale, result: answered.result }
     }
 
-    /// Who is logged in on this link.
-    pub(super) fn user(&self) -> Option<UserId> {
-        let state = self.node.state();
-        state.clients.get(self.link)?.session.map(|session| session.user)
+    /// The session on this link.
+    pub(super) fn session(&self) -> Option<LoggedIn> {
+        self.node.state().clients.get(self.link)?.session
     }
 
     /// Who is logged in on this link, or `not_logged_in`.
     pub(super) fn logged_in(&self) -> Result<UserId, Failure> {
-        self.user()
+        self.logged_in_session().map(|session| session.user)
+    }
+
+    /// The session on this link, or `not_logged_in`.
+    pub(super) fn logged_in_session(&self) -> Result<LoggedIn, Failure> {
+        self.session()
             .ok_or_else(|| Failure::new(ErrorCode::NotLoggedIn, "You are not logged in. Log in with: login <user>"))
     }
 
     /// Begins a session on this link. A request may outlive its link: then nobody would take the seat away again.
-    pub(super) fn begin_session(&self, session: super::clients::LoggedIn) {
+    pub(super) fn begin_session(&self, session: LoggedIn) {
         let mut state = self.node.state();
         if state.clients.get(self.link).is_none() {
             return;

@@ -9,17 +9,23 @@ use crate::{
     protocol::{
         client::{Answer, Password, SessionInfo},
         error::{ErrorCode, Failure},
-        ids::{DeviceKey, RequestId, UserId},
+        ids::{DeviceKey, RequestId, SessionId, UserId},
         name::UserName,
         record::Credential,
-        ticket::{CredentialId, SESSION_LIFE, Session, Signed},
+        ticket::{CredentialId, SESSION_LIFE, Session, SessionRef, Signed},
         version::VersionVector,
     },
-    replica::command::{self, Command},
+    replica::{
+        command::{self, Command},
+        session::Opened,
+    },
 };
 
 /// Accounts of one claimed name that a password is tried on: the holder, and those who lost the claim.
 const MAX_CLAIMANTS: usize = 4;
+
+/// Sessions of one user: a login beyond them ends the oldest.
+const MAX_SESSIONS: usize = 16;
 
 /// Pause of an attempt while as many are under way as may be.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
@@ -30,7 +36,7 @@ pub(super) type Shown = (Answer, VersionVector);
 /// Checks the session that a client shows at its hello, and goes on with it.
 pub(super) fn resume(asker: &Asker, signed: &Signed) -> Result<SessionInfo, Failure> {
     let session = open(asker, signed)?;
-    asker.begin_session(LoggedIn { user: session.user, opened_with: session.opened_with });
+    asker.begin_session(LoggedIn { user: session.user, session: session.session });
     Ok(asker.info(session.user, session.name))
 }
 
@@ -41,9 +47,8 @@ fn open(asker: &Asker, signed: &Signed) -> Result<Session, Failure> {
     if session.device != asker.device {
         return Err(refused("it is another device's"));
     }
-    let now = node.state().catalog.credential(&session.user).map(|(id, _)| id);
-    if now.is_some_and(|now| session.opened_with.is_replaced_by(&now)) {
-        return Err(refused("the password was changed since"));
+    if node.state().catalog.is_session_over(&session.user, &session.session) {
+        return Err(refused("it was ended, or the password was changed since"));
     }
     Ok(session)
 }
@@ -91,7 +96,7 @@ pub(super) async fn create_user(
         known
     } else {
         let credential = asker.node.passwords.hash(password).await?;
-        let writer = Writer { link: asker.link, user: None, device: asker.device, seen };
+        let writer = Writer { user: None, device: asker.device, seen };
         let (answer, needed) = asker.node.write(writer, request, &Command::CreateUser { user, credential }).await?;
         (answer.unwrap_or(Answer::Done), needed)
     };
@@ -100,30 +105,75 @@ pub(super) async fn create_user(
 }
 
 /// Opens a session.
-pub(super) async fn login(asker: &Asker, name: UserName, password: &Password) -> Result<Shown, Failure> {
+pub(super) async fn login(
+    asker: &Asker,
+    request: RequestId,
+    seen: &VersionVector,
+    name: UserName,
+    password: &Password,
+) -> Result<Shown, Failure> {
     let node = &asker.node;
     admit(asker, &name).await?;
     let found = find_account(asker, &name, password).await;
     node.state().throttle.ended(Instant::now(), &name, asker.from, found.is_some());
-    let session = found.ok_or_else(bad_credentials)?;
-    let needed = begin(asker, session).ok_or_else(bad_credentials)?;
-    node.until_durable(&needed).await?;
-    Ok((logged_in(asker, session, name), needed))
+    let (user, opened_with) = found.ok_or_else(bad_credentials)?;
+    end_replaced(asker, request, seen, user).await?;
+    let writer = Writer { user: Some(user), device: asker.device, seen };
+    let (_, mut needed) = node.write(writer, request, &Command::OpenSession { opened_with }).await?;
+    let session = begin(asker, user, request.into())?;
+    needed.merge(node.state().catalog.vector());
+    node.until_acknowledged(&needed).await?;
+    Ok((logged_in(asker, user, session, name), needed))
 }
 
-/// Begins a session, unless the password has changed while it was verified. Returns what that rests on.
-fn begin(asker: &Asker, session: LoggedIn) -> Option<VersionVector> {
-    asker.begin_session(session);
-    let shown = {
-        let state = asker.node.state();
-        let now = state.catalog.credential(&session.user).map(|(id, _)| id);
-        let is_current = now.is_some_and(|now| !session.opened_with.is_replaced_by(&now));
-        is_current.then(|| state.catalog.vector().clone())
-    };
-    if shown.is_none() {
+/// Begins a session that was opened, unless it is over: the password has changed while it was verified.
+fn begin(asker: &Asker, user: UserId, id: SessionId) -> Result<SessionRef, Failure> {
+    let session = asker.node.state().catalog.session(&user, &id).ok_or_else(|| refused("it was ended"))?;
+    asker.begin_session(LoggedIn { user, session });
+    // Whoever ended it in between has not found it on this link.
+    if asker.node.state().catalog.is_session_over(&user, &session) {
         asker.end_session();
+        return Err(refused("it was ended"));
     }
-    shown
+    Ok(session)
+}
+
+/// Ends the sessions that a login makes needless: those of this device, what has expired, and the oldest of too many.
+async fn end_replaced(asker: &Asker, login: RequestId, seen: &VersionVector, user: UserId) -> Result<(), Failure> {
+    let node = &asker.node;
+    let opened = node.state().catalog.opened_sessions(&user);
+    let now_ms = node.now_ms();
+    let beyond = (opened.len() + 1).saturating_sub(MAX_SESSIONS);
+    let is_needless = |place: usize, opened: &Opened, is_over: bool| {
+        let expires_ms = opened.at.wall_ms.saturating_add(millis(SESSION_LIFE));
+        place < beyond || is_over || opened.device == asker.device || expires_ms <= now_ms
+    };
+    let replaced: Vec<_> = {
+        let state = node.state();
+        let others = opened.iter().enumerate().filter(|(_, (id, _))| *id != login.into());
+        let needless = others
+            .filter(|(place, (id, opened))| is_needless(*place, opened, state.catalog.session(&user, id).is_none()));
+        needless.map(|(_, (id, opened))| (*id, opened.dot)).collect()
+    };
+    if replaced.is_empty() {
+        return Ok(());
+    }
+    let writer = Writer { user: Some(user), device: asker.device, seen };
+    node.write(writer, login.beside(), &Command::EndSessions { sessions: replaced }).await.map(|_| ())
+}
+
+/// Ends the session on this link, everywhere.
+pub(super) async fn logout(asker: &Asker, request: RequestId, seen: &VersionVector) -> Result<Shown, Failure> {
+    let node = &asker.node;
+    let Some(LoggedIn { user, session }) = asker.session() else {
+        return Ok((Answer::Done, VersionVector::default()));
+    };
+    asker.end_session();
+    let writer = Writer { user: Some(user), device: asker.device, seen };
+    let sessions = vec![(session.id, session.opened)];
+    let (_, needed) = node.write(writer, request, &Command::EndSessions { sessions }).await?;
+    node.until_acknowledged(&needed).await?;
+    Ok((Answer::Done, needed))
 }
 
 /// Waits until an attempt may be made, or says `too_many_attempts`.
@@ -135,14 +185,14 @@ async fn admit(asker: &Asker, name: &UserName) -> Result<(), Failure> {
 }
 
 /// The account of that name, and that password.
-async fn find_account(asker: &Asker, name: &UserName, password: &Password) -> Option<LoggedIn> {
+async fn find_account(asker: &Asker, name: &UserName, password: &Password) -> Option<(UserId, CredentialId)> {
     let (accounts, passwords) = (accounts(asker, name), &asker.node.passwords);
     if accounts.is_empty() {
         passwords.verify(password, None).await;
     }
     for (user, opened_with, credential) in accounts {
         if passwords.verify(password, Some(credential)).await {
-            return Some(LoggedIn { user, opened_with });
+            return Some((user, opened_with));
         }
     }
     None
@@ -173,34 +223,38 @@ pub(super) async fn change_password(
     new: Password,
 ) -> Result<Shown, Failure> {
     let node = &asker.node;
+    let LoggedIn { user, session } = asker.logged_in_session()?;
     let known = command::password_set_by(&node.state().catalog, &request);
-    let (user, credential) = if let Some(user) = known {
-        regain(asker, user, &new).await?;
-        (user, Credential(String::new()))
+    let credential = if known.is_some() {
+        regain(asker, known.filter(|known| *known == user), &new).await?;
+        Credential(String::new())
     } else {
-        let user = asker.logged_in()?;
         verify_own(asker, user, old).await?;
-        (user, node.passwords.hash(new).await?)
+        node.passwords.hash(new).await?
     };
-    let writer = Writer { link: asker.link, user: Some(user), device: asker.device, seen };
-    let (_, needed) = node.write(writer, request, &Command::ChangePassword { credential }).await?;
+    let writer = Writer { user: Some(user), device: asker.device, seen };
+    let command = Command::ChangePassword { credential, keeps: session.id };
+    let (_, needed) = node.write(writer, request, &command).await?;
     node.until_acknowledged(&needed).await?;
-    let session = node.state().clients.get(asker.link).and_then(|client| client.session);
-    let session = session.filter(|session| session.user == user).ok_or_else(|| refused("it ended meanwhile"))?;
-    let name = node.state().catalog.user_name(&user).cloned().ok_or_else(|| refused("the account is unknown here"))?;
-    Ok((logged_in(asker, session, name), needed))
-}
-
-/// A repeat: this very device has changed the password, and lost the answer with its link. That change has ended the session it
-/// shows; the new password, as long as it counts, opens the next one.
-async fn regain(asker: &Asker, user: UserId, new: &Password) -> Result<(), Failure> {
-    let (passwords, over) = (&asker.node.passwords, || refused("the password was changed since"));
-    let known = asker.node.state().catalog.credential(&user).map(|(id, credential)| (id, credential.clone()));
-    let (opened_with, credential) = known.ok_or_else(over)?;
-    if !passwords.verify(new, Some(credential)).await {
+    let over = || refused("it ended meanwhile");
+    let (name, opened_with) = {
+        let state = node.state();
+        let name = state.catalog.user_name(&user).cloned().ok_or_else(|| refused("the account is unknown here"))?;
+        (name, state.catalog.credential(&user).map(|(id, _)| id).ok_or_else(over)?)
+    };
+    if node.state().catalog.is_session_over(&user, &session) {
         return Err(over());
     }
-    begin(asker, LoggedIn { user, opened_with }).map(|_| ()).ok_or_else(over)
+    Ok((logged_in(asker, user, SessionRef { opened_with, ..session }, name), needed))
+}
+
+/// A repeat: this very device has changed the password, and lost the answer with its link. It is answered as long as that
+/// password counts.
+async fn regain(asker: &Asker, user: Option<UserId>, new: &Password) -> Result<(), Failure> {
+    let over = || refused("the password was changed since");
+    let user = user.ok_or_else(over)?;
+    let credential = asker.node.state().catalog.credential(&user).map(|(_, credential)| credential.clone());
+    if asker.node.passwords.verify(new, credential).await { Ok(()) } else { Err(over()) }
 }
 
 async fn verify_own(asker: &Asker, user: UserId, old: &Password) -> Result<(), Failure> {
@@ -219,14 +273,14 @@ async fn verify_own(asker: &Asker, user: UserId, old: &Password) -> Result<(), F
     Err(Failure::new(ErrorCode::BadCredentials, "The old password is wrong. Try again."))
 }
 
-fn logged_in(asker: &Asker, LoggedIn { user, opened_with }: LoggedIn, name: UserName) -> Answer {
+fn logged_in(asker: &Asker, user: UserId, session: SessionRef, name: UserName) -> Answer {
     let info = asker.info(user, name);
     let issued_ms = asker.node.now_ms();
     let session = Session {
         user,
         name: info.name.clone(),
         device: asker.device,
-        opened_with,
+        session,
         issued_ms,
         expires_ms: issued_ms.saturating_add(millis(SESSION_LIFE)),
     };

@@ -25,7 +25,7 @@ use super::{
     metrics::Counters,
     notice,
     password::Passwords,
-    presence::{LinkNo, PresenceMap},
+    presence::PresenceMap,
     throttle::Throttle,
     trackers::Trackers,
 };
@@ -107,7 +107,6 @@ pub(super) struct State {
 /// Who writes: a client's link.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Writer<'a> {
-    pub(super) link: LinkNo,
     pub(super) user: Option<UserId>,
     pub(super) device: DeviceKey,
     pub(super) seen: &'a VersionVector,
@@ -248,9 +247,6 @@ impl Node {
         };
         let change = self.stamp(&mut state, request, body, after, now_ms);
         let effects = state.catalog.apply(&change);
-        if let ChangeBody::CredentialSet { user, .. } = &change.body {
-            state.renew_session(writer.link, *user);
-        }
         let mut needed = VersionVector::default();
         needed.insert(change.dot);
         permit.send(Append { changes: vec![change], effects });
@@ -400,17 +396,6 @@ impl Seldom {
             self.0 = Some(now);
         }
         is_due
-    }
-}
-
-impl State {
-    /// The link that changed the password stays logged in.
-    fn renew_session(&mut self, link: LinkNo, user: UserId) {
-        let Some((opened_with, _)) = self.catalog.credential(&user) else { return };
-        let session = self.clients.get(link).and_then(|client| client.session);
-        if let Some(session) = session.filter(|session| session.user == user) {
-            self.clients.set_session(link, Some(super::clients::LoggedIn { opened_with, ..session }));
-        }
     }
 }
 

@@ -63,7 +63,7 @@ fn tell_one(state: &mut State, effect: &Effect) {
                 state.clients.notify_user(&user, &notice);
             }
         }
-        Effect::CredentialChanged { user } => end_sessions(state, user),
+        Effect::CredentialChanged { user } | Effect::SessionsEnded { user } => sessions_ended(state, *user),
         Effect::ShareBegun { .. } | Effect::ShareEnded { .. } => {}
     }
 }
@@ -105,20 +105,26 @@ fn membership_ended(state: &mut State, group: GroupId, user: UserId) {
     }
 }
 
-/// Passwords may have changed in what a snapshot brought.
+/// What a snapshot brought may have ended sessions.
 pub(super) fn end_outdated_sessions(state: &mut State) {
     for user in state.clients.users() {
         end_sessions(state, &user);
     }
 }
 
-/// Sessions opened with an earlier password are over.
+/// Links lose the sessions that are over, and whoever may serve the user asks which those are.
+fn sessions_ended(state: &mut State, user: UserId) {
+    end_sessions(state, &user);
+    for link in state.presence.links_serving_where(|group| state.catalog.membership(group, &user).is_some()) {
+        state.clients.notify(link, Notice::SessionsEnded { user });
+    }
+}
+
 fn end_sessions(state: &mut State, user: &UserId) {
-    let Some((now, _)) = state.catalog.credential(user) else { return };
     for link in state.clients.links_of(user) {
         let Some(client) = state.clients.get(link) else { continue };
         let device = client.device;
-        if client.session.is_some_and(|session| session.opened_with.is_replaced_by(&now)) {
+        if client.session.is_some_and(|logged_in| state.catalog.is_session_over(user, &logged_in.session)) {
             state.clients.set_session(link, None);
             state.presence.leave(device, super::presence::Home::Here(link));
             state.clients.notify(link, Notice::SessionEnded);

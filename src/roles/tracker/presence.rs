@@ -307,6 +307,12 @@ impl PresenceMap {
         self.here.get(&group).into_iter().flat_map(FewMap::keys).copied().collect()
     }
 
+    /// Links of devices that serve in a group that `matches`.
+    pub(super) fn links_serving_where(&self, matches: impl Fn(&GroupId) -> bool) -> BTreeSet<LinkNo> {
+        let groups = self.here.iter().filter(|(group, _)| matches(group));
+        groups.flat_map(|(_, links)| links.keys()).copied().collect()
+    }
+
     /// Files that `user` serves in `group` from any device.
     pub(super) fn files_served(&self, user: &UserId, group: GroupId) -> BTreeSet<FileId> {
         let devices = self.by_user.get(user).into_iter().flatten();

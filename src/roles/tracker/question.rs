@@ -13,16 +13,16 @@ use super::{
 };
 use crate::{
     protocol::{
-        client::{Answer, FileInfo, MemberInfo, Notice, Request, SwarmPeer},
+        client::{Answer, FileInfo, MemberInfo, Notice, Request, SessionEntry, SwarmPeer},
         error::{ErrorCode, Failure},
         ids::{DeviceKey, FileId, GroupId, ManifestId, UserId},
         limits::{LISTING_PAGE, MAX_CLIENT_FRAME, MAX_SWARM_PEERS},
         name::{FileName, GroupName},
         sync::SyncMessage,
-        ticket::{Signed, TICKET_LIFE, Ticket},
+        ticket::{SESSION_LIFE, Signed, TICKET_LIFE, Ticket},
         version::VersionVector,
     },
-    replica::{permission, query::Page},
+    replica::{permission, query::Page, session::Opened},
 };
 
 /// Users named as sharers of one file in a listing.
@@ -103,12 +103,16 @@ fn look_up(asker: &Asker, state: &State, user: UserId, request: Request) -> Resu
             Ok(Answer::Swarm(peers.take(MAX_SWARM_PEERS).collect()))
         }
         Request::GetTicket { group } => get_ticket(asker, state, user, group),
-        Request::CheckMembers { group, mut memberships } => {
+        Request::CheckMembers { group, mut memberships, mut sessions } => {
             permission::member(catalog, &user, &group)?;
             memberships.truncate(LISTING_PAGE);
             memberships.retain(|membership| catalog.has_ended(&group, membership));
-            Ok(Answer::Ended(memberships))
+            sessions.truncate(LISTING_PAGE);
+            sessions.retain(|(user, session)| catalog.is_session_over(user, session));
+            let sessions = sessions.into_iter().map(|(_, session)| session.id).collect();
+            Ok(Answer::Ended { memberships, sessions })
         }
+        Request::ListSessions => Ok(list_sessions(asker, state, user)),
         Request::AskToDial { group, file, device } => ask_to_dial(asker, state, user, (group, file), device),
         Request::ListTrackers => {
             let durable = asker.node.durable().borrow().clone();
@@ -120,6 +124,18 @@ fn look_up(asker: &Asker, state: &State, user: UserId, request: Request) -> Resu
 
 fn not_yet(group: &GroupName) -> Failure {
     Failure::new(ErrorCode::Stale, format!("This tracker has yet to hear who owns {group}. Try again in a moment."))
+}
+
+fn list_sessions(asker: &Asker, state: &State, user: UserId) -> Answer {
+    let own = state.clients.get(asker.link).and_then(|client| client.session).map(|logged_in| logged_in.session.id);
+    let still = asker.node.now_ms().saturating_sub(millis(SESSION_LIFE));
+    let sessions = state.catalog.sessions_of(&user).into_iter().filter(|(_, opened)| opened.at.wall_ms > still);
+    let entry = |(session, Opened { at, device, .. })| {
+        let seat = state.presence.seat(&device).filter(|(_, seat)| seat.user == user);
+        let address = seat.map(|(_, seat)| seat.address.clone().into());
+        SessionEntry { session, device, since_ms: at.wall_ms, address, current: own == Some(session) }
+    };
+    Answer::Sessions(sessions.map(entry).take(LISTING_PAGE).collect())
 }
 
 fn list_members(state: &State, user: UserId, group: &GroupName, skip: u32) -> Result<Answer, Failure> {
@@ -196,7 +212,9 @@ fn get_ticket(asker: &Asker, state: &State, user: UserId, group: GroupId) -> Res
     let name = name.ok_or_else(|| Failure::new(ErrorCode::Stale, "This tracker has yet to hear of your account."))?;
     let issued_ms = asker.node.now_ms();
     let expires_ms = issued_ms.saturating_add(millis(TICKET_LIFE));
-    let ticket = Ticket { user, name, device: asker.device, group, membership, issued_ms, expires_ms };
+    let session = state.clients.get(asker.link).and_then(|client| client.session).map(|logged_in| logged_in.session);
+    let session = session.ok_or_else(|| Failure::new(ErrorCode::NotLoggedIn, "Your session has ended."))?;
+    let ticket = Ticket { user, name, device: asker.device, group, membership, session, issued_ms, expires_ms };
     Ok(Answer::Ticket(Signed::seal(&ticket, &asker.node.secret)))
 }
 

@@ -87,12 +87,9 @@ async fn account(
     let id = RequestId::draw(&asker.device, &nonce);
     match request {
         Request::CreateUser { user, password } => login::create_user(asker, id, seen, user, password).await,
-        Request::Login { user, password } => login::login(asker, user, &password).await,
+        Request::Login { user, password } => login::login(asker, id, seen, user, &password).await,
         Request::ChangePassword { old, new } => login::change_password(asker, id, seen, &old, new).await,
-        _ => {
-            asker.end_session();
-            Ok((Answer::Done, VersionVector::default()))
-        }
+        _ => login::logout(asker, id, seen).await,
     }
 }
 
@@ -108,7 +105,7 @@ async fn write(
     if let Command::Share { manifest, .. } = &command {
         require_pages(asker, &id, manifest).await?;
     }
-    let writer = Writer { link: asker.link, user: Some(user), device: asker.device, seen };
+    let writer = Writer { user: Some(user), device: asker.device, seen };
     let (answer, needed) = node.write(writer, id, &command).await?;
     node.until_acknowledged(&needed).await?;
     let answer = answer.or_else(|| command::answer(&node.state().catalog, &id));
@@ -127,6 +124,7 @@ fn command_of(request: Request) -> Command {
         Request::TransferGroup { group, user } => Command::TransferGroup { group, user },
         Request::Share { group, manifest } => Command::Share { group, manifest },
         Request::StopShare { file } => Command::StopShare { file },
+        Request::EndSession { session } => Command::EndSession { session },
         other => unreachable!("{other:?} is no write of the catalog's"),
     }
 }

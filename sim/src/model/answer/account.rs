@@ -36,6 +36,7 @@ impl Turn<'_> {
         let mut world = self.world.clone();
         world.clients[self.who.client].session = Some(Session { user, credential: self.view.users[&user].credential });
         world.fade(self.who, user);
+        world.append(self.who, Body::Session);
         world.see_all(self.who);
         let next = Next { said: Said::LoggedIn(self.view.name(user)), stale: false, world };
         [next].into_iter().chain(self.too_many_attempts(name)).collect()
@@ -72,6 +73,7 @@ impl Turn<'_> {
     pub(super) fn logout(&self) -> Vec<Next> {
         let mut next = self.says(Said::Done);
         let user = self.user();
+        next[0].world.append(self.who, Body::Session);
         next[0].world.clients[self.who.client].session = None;
         next[0].world.fade(self.who, user);
         next

@@ -18,8 +18,9 @@ use crate::{
     protocol::{
         client::{Answer, Request},
         device::DeviceSecret,
-        ids::{DeviceKey, TrackerNo, device_key_text},
-        ticket::{CredentialId, Session, Signed},
+        ids::{DeviceKey, SessionId, TrackerNo, device_key_text},
+        ticket::{CredentialId, Session, SessionRef, Signed},
+        version::Dot,
     },
     roles::{environment::Environment, tracker::PasswordCost},
     store::{database::open_database, tracker::TrackerStore},
@@ -142,11 +143,15 @@ impl Cluster {
     pub(in super::super) async fn line(&self, no: u16, account: u32, device: u64) -> Result<Line, BenchError> {
         let secret = secret(&self.env, "bench device", device);
         let now_ms = self.env.wall_clock.now_ms();
+        let opened_with = CredentialId { at: census::registered(account, self.base_ms), request: None };
+        let id = SessionId(blake3::hash(&[secret.key().0.as_slice(), &account.to_le_bytes()].concat()).into());
+        // Of before: no tracker has it in its log.
+        let opened = Dot { origin: secret.key(), counter: 1 };
         let session = Session {
             user: census::user(account),
             name: census::user_name(account),
             device: secret.key(),
-            opened_with: CredentialId { at: census::registered(account, self.base_ms), request: None },
+            session: SessionRef { id, opened, opened_with },
             issued_ms: now_ms,
             expires_ms: now_ms + SESSION_MS,
         };

@@ -1,11 +1,11 @@
-//! `create_user`, `login`, `logout`, `change_password`, `whoami`.
+//! `create_user`, `login`, `logout`, `list_sessions`, `end_session`, `change_password`, `whoami`.
 
 use std::sync::Arc;
 
-use super::{Reply, dispatch::order};
+use super::{Reply, SessionName, dispatch::order};
 use crate::{
     protocol::{
-        client::{Answer, Password, Request},
+        client::{Answer, Password, Request, SessionEntry},
         error::{ErrorCode, Failure},
         name::UserName,
     },
@@ -45,6 +45,32 @@ pub(super) async fn logout(core: Arc<Core>) -> Result<Outcome, Failure> {
     core.require_login()?;
     core.exchange.logged_out().await;
     order(&core, Request::Logout).await
+}
+
+pub(super) async fn list_sessions(core: &Core) -> Result<Outcome, Failure> {
+    let (sessions, stale) = sessions(core).await?;
+    core.completions().sessions = sessions.iter().map(|entry| SessionName::of(&entry.session)).collect();
+    Ok(Outcome { reply: Reply::Sessions(sessions), stale })
+}
+
+async fn sessions(core: &Core) -> Result<(Vec<SessionEntry>, bool), Failure> {
+    let answered = core.tracker.request(Request::ListSessions).await?;
+    match answered.answer {
+        Answer::Sessions(sessions) => Ok((sessions, answered.stale)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) async fn end_session(core: &Core, name: SessionName) -> Result<Outcome, Failure> {
+    let mut named = sessions(core).await?.0;
+    named.retain(|entry| name.names(&entry.session));
+    let why = match named[..] {
+        [SessionEntry { session, .. }] => return order(core, Request::EndSession { session }).await,
+        [] => "There is no session",
+        _ => "There is more than one session",
+    };
+    let message = format!("{why} {}. list_sessions shows those there are.", name.0);
+    Err(Failure::new(ErrorCode::NoSuchSession, message))
 }
 
 pub(super) async fn change_password(core: &Core, old: Password, new: Password) -> Result<Outcome, Failure> {

@@ -15,9 +15,9 @@ pub mod words;
 use std::path::PathBuf;
 
 use crate::protocol::{
-    client::{GroupInfo, LeaveOutcome, MemberInfo, Password, PendingRequest, TrackerStatus},
+    client::{GroupInfo, LeaveOutcome, MemberInfo, Password, PendingRequest, SessionEntry, TrackerStatus},
     hash::{Blake3Hash, Sha1Hash},
-    ids::DeviceKey,
+    ids::{DeviceKey, SessionId},
     name::{FileName, GroupName, UserName},
 };
 
@@ -31,6 +31,10 @@ pub enum Command {
     Login { user: UserName, password: Password },
     /// `logout`
     Logout,
+    /// `list_sessions`
+    ListSessions,
+    /// `end_session <session>`
+    EndSession { session: SessionName },
     /// `create_group <group>`
     CreateGroup { group: GroupName },
     /// `join_group <group>`
@@ -87,6 +91,31 @@ pub enum Command {
     Trackers,
 }
 
+/// What a session is called in listings and commands: the first digits of its identity, in lower-case hex.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionName(pub String);
+
+impl SessionName {
+    /// Digits shown.
+    const SHOWN: usize = 12;
+
+    /// What a session is called.
+    pub fn of(session: &SessionId) -> Self {
+        Self(session.to_string()[..Self::SHOWN].to_owned())
+    }
+
+    /// Reads digits, at least four; `None` when they are none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_name = (4..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_name.then(|| Self(text.to_ascii_lowercase()))
+    }
+
+    /// Whether this is a name of that session.
+    pub fn names(&self, session: &SessionId) -> bool {
+        session.to_string().starts_with(&self.0)
+    }
+}
+
 /// Which way bytes go, as seen from this client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -116,6 +145,8 @@ pub enum Reply {
         /// Shares that are not, with why.
         suspended: Vec<SuspendedShare>,
     },
+    /// The user's sessions, oldest first.
+    Sessions(Vec<SessionEntry>),
     /// After a leave.
     Left(LeaveOutcome),
     /// Pending requests, oldest first.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    Command, Direction, Rate,
+    Command, Direction, Rate, SessionName,
     table::{self, Spec},
     words,
 };
@@ -146,6 +146,15 @@ impl Arguments {
 
     pub(crate) fn file(&self, at: usize) -> Result<FileName, Failure> {
         FileName::parse(&self.words[at])
+    }
+
+    pub(crate) fn session(&self, at: usize) -> Result<SessionName, Failure> {
+        let text = &self.words[at];
+        SessionName::parse(text).ok_or_else(|| {
+            let shown: String = text.chars().take(64).collect();
+            let message = format!("There is no session {shown:?}. list_sessions shows those there are.");
+            Failure::new(ErrorCode::NoSuchSession, message)
+        })
     }
 
     pub(crate) fn path(&self, at: usize) -> Result<PathBuf, Failure> {

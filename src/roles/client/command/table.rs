@@ -36,6 +36,8 @@ pub enum Kind {
     Group,
     /// Name of a file in the group named before.
     File,
+    /// A session of the user's.
+    Session,
     /// A path on this machine.
     Path,
     /// A password: neither completed nor kept in the history.
@@ -126,6 +128,26 @@ pub static COMMANDS: &[Spec] = &[
             (Some(old), Some(new)) => Ok(Line::Run(Command::ChangePassword { old, new })),
             _ => Ok(Line::AskPassword(AskPassword::ChangePassword)),
         },
+    },
+    Spec {
+        name: "list_sessions",
+        alias: None,
+        usage: "",
+        counts: &[0],
+        kinds: &[],
+        help: "list where you are logged in: session, device, since when, address while online",
+        details: "A session lasts 30 days without a login, through restarts of trackers. A login on the same device replaces the one before.",
+        build: |_| Ok(Line::Run(Command::ListSessions)),
+    },
+    Spec {
+        name: "end_session",
+        alias: None,
+        usage: "<session>",
+        counts: &[1],
+        kinds: &[Kind::Session],
+        help: "log out one of your devices, wherever it is",
+        details: "The session is named as list_sessions shows it, or by its first digits. Nobody serves that device any more; change_password ends all sessions but this one.",
+        build: |args| Ok(Line::Run(Command::EndSession { session: args.session(0)? })),
     },
     Spec {
         name: "whoami",

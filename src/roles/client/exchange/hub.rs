@@ -18,7 +18,7 @@ use super::{
     downloads::{Opened, Run},
     hashing::Hashed,
     ledger::Ledger,
-    members::Standing,
+    members::{Claim, Ended, Standing},
     orders::Waiter,
     peer_link::Received,
     peer_server::{ReadPiece, Server},
@@ -31,7 +31,7 @@ use crate::{
     protocol::{
         client::{Notice, SwarmPeer},
         error::Failure,
-        ids::{DeviceKey, FileId, GroupId, MembershipId, UserId},
+        ids::{DeviceKey, FileId, GroupId, UserId},
         piece::PieceIndex,
         ticket::Signed,
     },
@@ -62,7 +62,7 @@ pub(super) enum Input {
     /// Our own ticket for a group is there, or why not.
     Ticket { group: GroupId, result: Result<Signed, Failure> },
     /// Memberships of a group that peers showed tickets for, and those of them that have ended.
-    Checked { group: GroupId, asked: Vec<MembershipId>, ended: Vec<MembershipId> },
+    Checked { group: GroupId, asked: Vec<Claim>, ended: Ended },
     /// Who serves a file.
     Swarm { file: FileId, result: Result<Vec<SwarmPeer>, Failure> },
     /// A download's partial file is open, or why not.
@@ -201,6 +201,7 @@ impl Hub {
             Ok(Notice::MembershipEnded { group, memberships, .. }) => {
                 self.memberships_ended(group, memberships);
             }
+            Ok(Notice::SessionsEnded { user }) => self.doubt_user(user),
             Ok(Notice::MemberRemoved { id, .. }) => self.leave_group(id),
             Ok(Notice::SessionEnded) => self.log_out(),
             Err(broadcast::error::RecvError::Lagged(_)) => {

@@ -18,10 +18,10 @@ use crate::{
     protocol::{
         client::{Answer, Request},
         error::{ErrorCode, Failure},
-        ids::{DeviceKey, FileId, GroupId, MembershipId},
+        ids::{DeviceKey, FileId, GroupId, MembershipId, SessionId, UserId},
         limits::LISTING_PAGE,
         peer::PeerMessage,
-        ticket::{Signed, Ticket},
+        ticket::{SessionRef, Signed, Ticket},
     },
     swarm::PeerId,
 };
@@ -29,12 +29,34 @@ use crate::{
 /// How long a tracker in use may take to answer before it counts as out of touch.
 const CHECK_WITHIN: Duration = Duration::from_secs(2);
 
-/// What is known of the memberships that peers showed tickets for.
+/// What is known of the memberships that peers showed tickets for, and of the sessions those were given in.
 #[derive(Default)]
 pub(super) struct Standing {
     ended: BTreeSet<MembershipId>,
+    ended_sessions: BTreeSet<SessionId>,
     /// Shown, and not yet checked with the tracker in use.
-    unchecked: BTreeSet<(GroupId, MembershipId)>,
+    unchecked: BTreeSet<(GroupId, Claim)>,
+}
+
+/// What a ticket rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Claim {
+    user: UserId,
+    membership: MembershipId,
+    session: SessionRef,
+}
+
+/// What has ended of that.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    pub(super) memberships: Vec<MembershipId>,
+    pub(super) sessions: Vec<SessionId>,
+}
+
+impl Claim {
+    fn of(ticket: &Ticket) -> Self {
+        Self { user: ticket.user, membership: ticket.membership, session: ticket.session }
+    }
 }
 
 impl Hub {
@@ -44,21 +66,25 @@ impl Hub {
         if self.standing.ended.contains(&ticket.membership) {
             return Err(over());
         }
+        if self.standing.ended_sessions.contains(&ticket.session.id) {
+            return Err(Failure::new(ErrorCode::NotAMember, "The session has ended that the ticket was given in."));
+        }
         Ok(ticket)
     }
 
     /// A good ticket was shown on a link.
     pub(super) fn note_ticket(&mut self, id: PeerId, group: GroupId, signed: Signed, ticket: Ticket) {
         let Some(peer) = self.peers.links.get_mut(&id) else { return };
-        let is_known =
-            |shown: &Shown| shown.ticket.membership == ticket.membership && shown.ticket.issued_ms >= ticket.issued_ms;
+        let is_known = |shown: &Shown| {
+            Claim::of(&shown.ticket) == Claim::of(&ticket) && shown.ticket.issued_ms >= ticket.issued_ms
+        };
         if peer.shown.get(&group).is_some_and(is_known) {
             // Shown again and again it must not cost the tracker a question each time.
             return;
         }
-        let before = peer.shown.get(&group).filter(|shown| shown.ticket.membership == ticket.membership);
+        let before = peer.shown.get(&group).filter(|shown| Claim::of(&shown.ticket) == Claim::of(&ticket));
         let checked = before.is_some_and(|shown| shown.checked) || !self.seams.tracker.is_linked();
-        self.standing.unchecked.insert((group, ticket.membership));
+        self.standing.unchecked.insert((group, Claim::of(&ticket)));
         peer.shown.insert(group, Shown { signed, ticket, checked });
         self.recognize(id);
     }
@@ -66,41 +92,49 @@ impl Hub {
     /// Another tracker is in use, or notices were missed: every ticket shown is checked anew.
     pub(super) fn doubt_members(&mut self) {
         let shown = self.peers.links.values().flat_map(|peer| &peer.shown);
-        self.standing.unchecked.extend(shown.map(|(group, shown)| (*group, shown.ticket.membership)));
+        self.standing.unchecked.extend(shown.map(|(group, shown)| (*group, Claim::of(&shown.ticket))));
+    }
+
+    /// Sessions of a user have ended: the tickets that this user showed are checked anew.
+    pub(super) fn doubt_user(&mut self, user: UserId) {
+        let shown = self.peers.links.values().flat_map(|peer| &peer.shown);
+        let theirs = shown.filter(|(_, shown)| shown.ticket.user == user);
+        self.standing.unchecked.extend(theirs.map(|(group, shown)| (*group, Claim::of(&shown.ticket))));
     }
 
     /// Asks the tracker in use about the tickets not yet checked.
     pub(super) fn check_members(&mut self) {
         while let Some(&(group, _)) = self.standing.unchecked.first() {
-            let of_group = |(other, _): &&(GroupId, MembershipId)| *other == group;
+            let of_group = |(other, _): &&(GroupId, Claim)| *other == group;
             let next: Vec<_> =
                 self.standing.unchecked.iter().take_while(of_group).take(LISTING_PAGE).copied().collect();
             for asked in &next {
                 self.standing.unchecked.remove(asked);
             }
-            let memberships = next.into_iter().map(|(_, membership)| membership).collect();
-            self.ask_ended(group, memberships);
+            self.ask_ended(group, next.into_iter().map(|(_, claim)| claim).collect());
         }
     }
 
-    fn ask_ended(&self, group: GroupId, memberships: Vec<MembershipId>) {
+    fn ask_ended(&self, group: GroupId, asked: Vec<Claim>) {
         let seams = Arc::clone(&self.seams);
+        let memberships = asked.iter().map(|claim| claim.membership).collect();
+        let sessions = asked.iter().map(|claim| (claim.user, claim.session)).collect();
         self.seams.env.spawn(async move {
-            let asked = memberships.clone();
-            let mut answer = pin!(seams.tracker.request(Request::CheckMembers { group, memberships }));
+            let request = Request::CheckMembers { group, memberships, sessions };
+            let mut answer = pin!(seams.tracker.request(request));
             let answer = if let Ok(answer) = timeout(CHECK_WITHIN, &mut answer).await {
                 answer
             } else {
-                seams.report(Input::Checked { group, asked: asked.clone(), ended: Vec::new() }).await;
+                seams.report(Input::Checked { group, asked: asked.clone(), ended: Ended::default() }).await;
                 answer.await
             };
             let ended = match answer.map(|it| it.answer) {
-                Ok(Answer::Ended(ended)) => ended,
-                Ok(_) => Vec::new(),
+                Ok(Answer::Ended { memberships, sessions }) => Ended { memberships, sessions },
+                Ok(_) => Ended::default(),
                 // The next tracker in use is asked about all of them.
                 Err(failure) => {
                     tracing::debug!(?group, %failure, "memberships could not be checked");
-                    Vec::new()
+                    Ended::default()
                 }
             };
             seams.report(Input::Checked { group, asked, ended }).await;
@@ -108,14 +142,18 @@ impl Hub {
     }
 
     /// Memberships were checked with a tracker, or could not be: who waited for that is served unless theirs has ended.
-    pub(super) fn members_checked(&mut self, group: GroupId, asked: &[MembershipId], ended: Vec<MembershipId>) {
-        if !ended.is_empty() {
+    pub(super) fn members_checked(&mut self, group: GroupId, asked: &[Claim], ended: Ended) {
+        if !ended.memberships.is_empty() {
             tracing::trace!(target: "coverage", reached = "ticket: of an ended membership");
-            self.memberships_ended(group, ended);
+            self.memberships_ended(group, ended.memberships);
+        }
+        if !ended.sessions.is_empty() {
+            tracing::trace!(target: "coverage", reached = "ticket: of an ended session");
+            self.sessions_ended(ended.sessions);
         }
         let mut admitted = Vec::new();
         for (id, peer) in &mut self.peers.links {
-            let shown = peer.shown.get_mut(&group).filter(|shown| asked.contains(&shown.ticket.membership));
+            let shown = peer.shown.get_mut(&group).filter(|shown| asked.contains(&Claim::of(&shown.ticket)));
             if let Some(shown) = shown {
                 shown.checked = true;
                 admitted.push(*id);
@@ -133,6 +171,15 @@ impl Hub {
         }
         self.standing.ended.extend(memberships);
         self.recheck_tickets_of(Some(group));
+    }
+
+    /// Sessions have ended: tickets given in them count no more, from now on.
+    fn sessions_ended(&mut self, sessions: Vec<SessionId>) {
+        if Mutant::ServeEndedSession.is_on() {
+            return;
+        }
+        self.standing.ended_sessions.extend(sessions);
+        self.recheck_tickets_of(None);
     }
 
     /// Tickets die by themselves.

@@ -9,8 +9,8 @@ use super::{
     super::{
         Outcome,
         command::{
-            DownloadRow, DownloadState, Event, FileDetail, FileRow, Holder, PeerRow, Reply, ShareRow, SuspendedShare,
-            TrackerRow,
+            DownloadRow, DownloadState, Event, FileDetail, FileRow, Holder, PeerRow, Reply, SessionName, ShareRow,
+            SuspendedShare, TrackerRow,
             table::{COMMANDS, Spec},
         },
     },
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     protocol::{
-        client::{GroupInfo, LeaveOutcome, MemberInfo, Notice, PendingRequest, RenamedKind, Standing},
+        client::{GroupInfo, LeaveOutcome, MemberInfo, Notice, PendingRequest, RenamedKind, SessionEntry, Standing},
         error::Failure,
         ids::device_key_text,
         name::{GroupName, UserName},
@@ -92,6 +92,7 @@ fn reply_body(reply: &Reply) -> Value {
         Reply::LoggedIn { user, resumed, shared, suspended } => json!({
             "user": user.as_str(), "resumed": resumed, "shared": shared, "suspended": list(suspended, suspended_share),
         }),
+        Reply::Sessions(sessions) => json!({ "sessions": list(sessions, session) }),
         Reply::Left(outcome) => left(outcome),
         Reply::Requests(requests) => json!({ "requests": list(requests, request) }),
         Reply::Groups(groups) => json!({ "groups": list(groups, group) }),
@@ -131,6 +132,14 @@ fn left(outcome: &LeaveOutcome) -> Value {
 pub(super) fn rfc3339(ms: u64) -> String {
     let time = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     time.unwrap_or(Timestamp::MAX).to_string()
+}
+
+fn session(entry: &SessionEntry) -> Value {
+    json!({
+        "session": SessionName::of(&entry.session).0, "device": device_key_text(&entry.device),
+        "since": rfc3339(entry.since_ms), "online": entry.address.is_some(), "address": entry.address,
+        "current": entry.current,
+    })
 }
 
 fn request(request: &PendingRequest) -> Value {
@@ -262,6 +271,7 @@ fn notice_body(notice: &Notice) -> Option<(&'static str, Value)> {
         }
         Notice::SessionEnded => ("session_ended", Value::Null),
         Notice::MembershipEnded { .. }
+        | Notice::SessionsEnded { .. }
         | Notice::SwarmChanged { .. }
         | Notice::DialRequested { .. }
         | Notice::Trackers(_) => return None,
@@ -294,6 +304,7 @@ mod tests {
         assert_snapshot!(text, @r#"
         {"command":"command","ok":true}
         {"command":"command","ok":true,"user":"ann","resumed":1,"shared":2,"suspended":[{"group":"music","name":"old.bin","path":"/home/ann/old.bin","reason":"the file has changed; upload it again"}]}
+        {"command":"command","ok":true,"sessions":[{"session":"abababababab","device":"ed25519:vov2xk5lvov2xk5lvov2xk5lvov2xk5lvov2xk5lvov2xk5lvovq","since":"2023-11-14T22:13:20.123Z","online":true,"address":"10.0.0.2:6000","current":true},{"session":"cdcdcdcdcdcd","device":"ed25519:zxg43tonzxg43tonzxg43tonzxg43tonzxg43tonzxg43tonzxgq","since":"2023-11-14T22:13:20.123Z","online":false,"address":null,"current":false}]}
         {"command":"command","ok":true,"outcome":"passed","owner":"bob"}
         {"command":"command","ok":true,"requests":[{"user":"bob","since":"2023-11-14T22:13:20.123Z"}]}
         {"command":"command","ok":true,"groups":[{"name":"music","owner":"ann","members":12,"standing":"owner"},{"name":"films","owner":"bob","members":1,"standing":"none"}]}

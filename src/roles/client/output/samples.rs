@@ -7,10 +7,12 @@ use super::super::command::{
     TrackerRow, Uploaded,
 };
 use crate::protocol::{
-    client::{GroupInfo, LeaveOutcome, MemberInfo, Notice, PendingRequest, RenamedKind, Standing, TrackerStatus},
+    client::{
+        GroupInfo, LeaveOutcome, MemberInfo, Notice, PendingRequest, RenamedKind, SessionEntry, Standing, TrackerStatus,
+    },
     error::{ErrorCode, Failure},
     hash::{Blake3Hash, Sha1Hash},
-    ids::{DeviceKey, GroupId, TrackerNo},
+    ids::{DeviceKey, GroupId, SessionId, TrackerNo},
     name::{FileName, GroupName, UserName},
 };
 
@@ -124,6 +126,17 @@ fn trackers() -> Reply {
     Reply::Trackers(vec![row(1, true, true, Some(0)), row(2, false, true, Some(1)), row(3, false, false, None)])
 }
 
+fn sessions() -> Reply {
+    let entry = |n, address: Option<&str>, current| SessionEntry {
+        session: SessionId([n; 32]),
+        device: DeviceKey([n; 32]),
+        since_ms: 1_700_000_000_123,
+        address: address.map(str::to_owned),
+        current,
+    };
+    Reply::Sessions(vec![entry(0xab, Some("10.0.0.2:6000"), true), entry(0xcd, None, false)])
+}
+
 pub(super) fn replies() -> Vec<Reply> {
     let pending = PendingRequest { user: user("bob"), since_ms: 1_700_000_000_123 };
     let member = MemberInfo { user: user("ann"), role: Standing::Owner, online: true };
@@ -132,6 +145,7 @@ pub(super) fn replies() -> Vec<Reply> {
     vec![
         Reply::Done,
         Reply::LoggedIn { user: user("ann"), resumed: 1, shared: 2, suspended: vec![suspended()] },
+        sessions(),
         Reply::Left(LeaveOutcome::Passed(user("bob"))),
         Reply::Requests(vec![pending]),
         groups(),

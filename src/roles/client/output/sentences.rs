@@ -26,6 +26,7 @@ pub fn progress(row: &DownloadRow) -> String {
 pub(super) fn done(command: &Command) -> String {
     let text = match command {
         Command::CreateUser { user, .. } => format!("User {user} is registered. Log in with: login {user}"),
+        Command::EndSession { session } => format!("The session {} has ended.", session.0),
         Command::Logout => "Logged out. Nothing is shared until the next login.".to_owned(),
         Command::CreateGroup { group } => format!("Group {group} is created, and you own it."),
         Command::JoinGroup { group } => format!("Asked to join {group}. Its owner decides."),
@@ -123,8 +124,11 @@ fn notice_text(notice: &Notice) -> Option<String> {
             let kind = renamed_kind(*kind);
             format!("The {kind} {from} is called {to} now: the name was claimed earlier at another tracker.")
         }
-        Notice::SessionEnded => "Your session has ended (the password was changed): log in again.".to_owned(),
+        Notice::SessionEnded => {
+            "Your session has ended, from another device or by a new password: log in again.".to_owned()
+        }
         Notice::MembershipEnded { .. }
+        | Notice::SessionsEnded { .. }
         | Notice::SwarmChanged { .. }
         | Notice::DialRequested { .. }
         | Notice::Trackers(_) => return None,

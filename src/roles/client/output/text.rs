@@ -6,7 +6,7 @@ use super::{
     super::{
         Outcome,
         command::{
-            DownloadRow, DownloadState, Event, FileDetail, FileRow, PeerRow, Reply, ShareRow, TrackerRow,
+            DownloadRow, DownloadState, Event, FileDetail, FileRow, PeerRow, Reply, SessionName, ShareRow, TrackerRow,
             table::{COMMANDS, Spec},
         },
     },
@@ -115,6 +115,15 @@ impl Text {
             Reply::Done => asked.command.map_or_else(String::new, done),
             Reply::LoggedIn { user, resumed, shared, suspended } => {
                 logged_in(user.as_str(), *resumed, *shared, suspended)
+            }
+            Reply::Sessions(sessions) => {
+                let rows = sessions.iter().map(|entry| {
+                    let address = entry.address.clone().unwrap_or_else(|| "offline".to_owned());
+                    let this = if entry.current { "this one" } else { "" };
+                    let device = device_key_text(&entry.device);
+                    [SessionName::of(&entry.session).0, rfc3339(entry.since_ms), address, device, this.to_owned()]
+                });
+                self.table(["SESSION", "SINCE", "ADDRESS", "DEVICE", ""], rows.collect(), "No sessions.")
             }
             Reply::Left(outcome) => left(outcome),
             Reply::Requests(requests) => {

@@ -22,7 +22,7 @@ use crate::{
         client::{FromTracker, Presence, ToTracker, VERSION},
         ids::{MembershipId, Nonce, TrackerNo, UserId},
         name::{GroupName, UserName},
-        ticket::TICKET_LIFE,
+        ticket::{TICKET_LIFE, any_session},
     },
     roles::environment::Offload,
     store::disk::SystemDisk,
@@ -157,6 +157,7 @@ impl Fake {
             device,
             group: GROUP,
             membership: MembershipId([4; 32]),
+            session: any_session(),
             issued_ms,
             expires_ms: issued_ms + u64::try_from(TICKET_LIFE.as_millis()).unwrap(),
         };

@@ -165,7 +165,7 @@ mod tests {
         device::DeviceSecret,
         ids::{MembershipId, TrackerNo, UserId},
         name::UserName,
-        ticket::TICKET_LIFE,
+        ticket::{TICKET_LIFE, any_session},
     };
 
     const HOUR_MS: u64 = 3_600_000;
@@ -180,6 +180,7 @@ mod tests {
             device: DEVICE,
             group: GROUP,
             membership: MembershipId([4; 32]),
+            session: any_session(),
             issued_ms,
             expires_ms,
         };

@@ -5,9 +5,9 @@ use super::{
     cluster::Cluster,
 };
 use crate::protocol::{
-    client::{Answer, Notice, Request},
+    client::{Answer, Notice, Request, SessionEntry},
     device::DeviceSecret,
-    error::ErrorCode,
+    error::{ErrorCode, Failure},
     ticket::{Session, Signed},
 };
 
@@ -81,7 +81,7 @@ async fn a_password_change_whose_answer_was_lost_is_answered_elsewhere() {
     let change = || Request::ChangePassword { old: password("secret"), new: password("better") };
     assert!(matches!(ann.repeat(nonce, change()).await, Ok(Answer::LoggedIn { .. })));
     ann.session.clone_from(&before);
-    assert!(ann.dial(&cluster.info, 2).await.unwrap().is_err());
+    assert!(ann.dial(&cluster.info, 2).await.unwrap().is_ok(), "the session goes on that changed it");
     assert!(matches!(ann.repeat(nonce, change()).await, Ok(Answer::LoggedIn { .. })));
     assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
     assert!(ann.dial(&cluster.info, 1).await.unwrap().is_ok(), "the session handed out counts");
@@ -152,4 +152,73 @@ async fn guessing_gets_slow() {
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     guesser.dial(&cluster.info, 1).await;
     guesser.log_in("ann", "secret").await.unwrap();
+}
+
+fn sessions(answer: Result<Answer, Failure>) -> Vec<SessionEntry> {
+    match answer {
+        Ok(Answer::Sessions(sessions)) => sessions,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_listed_and_ended_from_another_device() {
+    let cluster = Cluster::new(2).await;
+    let (mut here, mut there) = (cluster.client(1, 1).await, cluster.client(2, 2).await);
+    here.register("ann").await;
+    there.seen.merge(&here.seen);
+    there.log_in("ann", "secret").await.unwrap();
+    here.seen.merge(&there.seen);
+    let all = sessions(here.ask(Request::ListSessions).await);
+    let devices: Vec<_> = all.iter().map(|entry| (entry.device, entry.current)).collect();
+    assert_eq!(devices, [(here.device(), true), (there.device(), false)]);
+    here.done(Request::EndSession { session: all[1].session }).await;
+    there.notice(|notice| (*notice == Notice::SessionEnded).then_some(())).await;
+    assert_eq!(there.refused(Request::ListGroups { skip: 0 }).await, ErrorCode::NotLoggedIn);
+    for no in [1, 2] {
+        assert!(there.dial(&cluster.info, no).await.unwrap().is_err(), "its session counts at no tracker");
+    }
+    let again = Request::EndSession { session: all[1].session };
+    assert_eq!(here.refused(again).await, ErrorCode::NoSuchSession);
+    // Nobody ends another user's.
+    let mut bob = cluster.client(3, 1).await;
+    bob.register("bob").await;
+    assert_eq!(bob.refused(Request::EndSession { session: all[0].session }).await, ErrorCode::NoSuchSession);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_ends_the_session_at_every_tracker() {
+    let cluster = Cluster::new(2).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    let stolen = ann.session.clone();
+    ann.done(Request::Logout).await;
+    ann.done(Request::Logout).await;
+    ann.session = stolen;
+    for no in [1, 2] {
+        assert!(ann.dial(&cluster.info, no).await.unwrap().is_err());
+        assert_eq!(ann.refused(Request::ListGroups { skip: 0 }).await, ErrorCode::NotLoggedIn);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_replaces_the_one_before_on_its_device_and_the_oldest_of_too_many() {
+    let cluster = Cluster::new(1).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    let first = ann.session.clone();
+    ann.dial(&cluster.info, 1).await;
+    ann.log_in("ann", "secret").await.unwrap();
+    assert_eq!(sessions(ann.ask(Request::ListSessions).await).len(), 1);
+    let latest = std::mem::replace(&mut ann.session, first);
+    assert!(ann.dial(&cluster.info, 1).await.unwrap().is_err());
+    ann.session = latest;
+    for number in 10..30 {
+        cluster.client(number, 1).await.log_in("ann", "secret").await.unwrap();
+    }
+    assert!(ann.dial(&cluster.info, 1).await.unwrap().is_err(), "the oldest of too many has ended");
+    ann.log_in("ann", "secret").await.unwrap();
+    let all = sessions(ann.ask(Request::ListSessions).await);
+    assert_eq!(all.len(), 16);
+    assert!(all[15].current);
 }

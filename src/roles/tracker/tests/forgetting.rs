@@ -45,18 +45,18 @@ async fn what_is_over_is_forgotten_and_stays_so() {
     let (mut cluster, mut ann, mut bob) = settled(2).await;
     come_and_go(&mut ann, &mut bob, 10).await;
     sleep(A_WHILE).await;
-    assert_eq!(cluster.size(1), (3, 53), "the requests are remembered for their repeats");
+    assert_eq!(cluster.size(1), (5, 55), "the requests are remembered for their repeats");
     for no in 1..=2 {
         cluster.stop(no).await;
         cluster.start(no).await;
         cluster.settle().await;
-        assert_eq!(cluster.size(no), (3, 53));
+        assert_eq!(cluster.size(no), (5, 55));
     }
     sleep(2 * crate::replica::graves::REPEAT_WINDOW).await;
-    assert_eq!(cluster.size(1), (3, 3));
+    assert_eq!(cluster.size(1), (5, 5));
     cluster.stop(2).await;
     cluster.start(2).await;
-    assert_eq!(cluster.size(2), (3, 3));
+    assert_eq!(cluster.size(2), (5, 5));
     ann.dial(&cluster.info, 1).await;
     bob.dial(&cluster.info, 2).await;
     come_and_go(&mut ann, &mut bob, 1).await;
@@ -70,7 +70,7 @@ async fn a_repeat_of_what_is_forgotten_is_known_as_one() {
     let created = ann.repeat(nonce, create.clone()).await;
     leave(&mut ann, "own").await;
     sleep(A_WHILE).await;
-    assert_eq!(cluster.size(1).0, 3);
+    assert_eq!(cluster.size(1).0, 5);
     for no in [1, 2] {
         ann.dial(&cluster.info, no).await;
         assert_eq!(ann.repeat(nonce, create.clone()).await, created);
@@ -88,12 +88,12 @@ async fn nothing_is_forgotten_that_an_absent_tracker_lacks() {
     bob.dial(&cluster.info, 1).await;
     come_and_go(&mut ann, &mut bob, 2).await;
     sleep(A_WHILE).await;
-    assert_eq!(cluster.size(1), (13, 13));
+    assert_eq!(cluster.size(1), (15, 15));
     assert_eq!(cluster.tracker(1).node.unforgettable(), [(crate::protocol::ids::TrackerNo(2), 10)]);
     cluster.start(2).await;
     cluster.settle().await;
     sleep(A_WHILE).await;
-    assert_eq!((cluster.size(1).0, cluster.size(2).0), (3, 3));
+    assert_eq!((cluster.size(1).0, cluster.size(2).0), (5, 5));
     assert_eq!(cluster.tracker(1).node.unforgettable(), [(crate::protocol::ids::TrackerNo(2), 0)]);
 }
 
@@ -115,13 +115,13 @@ async fn a_newcomer_takes_a_snapshot_and_then_the_tail() {
     bob.done(Request::JoinGroup { group: group("films") }).await;
     cluster.start(3).await;
     cluster.settle().await;
-    assert_eq!(cluster.size(3).1, 54, "with the tombstones");
+    assert_eq!(cluster.size(3).1, 56, "with the tombstones");
     bob.dial(&cluster.info, 3).await.unwrap().unwrap();
     bob.find_group("films").await;
     bob.create_group("own").await;
     sleep(A_WHILE).await;
     cluster.settle().await;
-    assert_eq!((cluster.size(1).0, cluster.size(3).0), (5, 5));
+    assert_eq!((cluster.size(1).0, cluster.size(3).0), (7, 7));
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +141,7 @@ async fn a_disk_that_was_set_back_is_brought_up_by_a_snapshot() {
     cluster.restore(2, backup);
     cluster.start(2).await;
     cluster.settle().await;
-    assert_eq!((cluster.size(1).0, cluster.size(2).0), (3, 3));
+    assert_eq!((cluster.size(1).0, cluster.size(2).0), (5, 5));
     ann.dial(&cluster.info, 1).await;
     bob.dial(&cluster.info, 2).await;
     come_and_go(&mut ann, &mut bob, 1).await;

@@ -20,7 +20,7 @@ async fn the_page_counts_clients_changes_and_lag() {
     let page = get(&cluster, "/metrics").await;
     for line in [
         "p2p_tracker_clients 1",
-        "p2p_tracker_changes 1",
+        "p2p_tracker_changes 2",
         "p2p_tracker_requests_total 2",
         "p2p_tracker_linked{tracker=\"2\"} 1",
         "p2p_tracker_lag_changes{tracker=\"2\"} 0",

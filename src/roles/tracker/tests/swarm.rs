@@ -16,6 +16,7 @@ use crate::protocol::{
     manifest::{ManifestHeader, PAGE_PIECES, empty_sha1},
     name::FileName,
     piece::{PIECE_SIZE, PieceIndex},
+    ticket::Ticket,
 };
 
 fn manifest(name: &str, pieces: u32) -> (ManifestHeader, Vec<Vec<u8>>) {
@@ -190,4 +191,26 @@ async fn thousands_of_swarms_that_change_at_once_cost_nobody_the_link() {
         told.insert(file.await);
     }
     assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_serves_learns_which_sessions_have_ended() {
+    let cluster = Cluster::new(2).await;
+    let (mut ann, mut bob, id) = two_members(&cluster).await;
+    let ticket = bob.ask(Request::GetTicket { group: id }).await;
+    let Ok(Answer::Ticket(ticket)) = ticket else { panic!("{ticket:?}") };
+    let ticket: Ticket = ticket.open(bob.tracker_now_ms).unwrap();
+    let file = share(&mut ann, id, "film.mkv", 3).await;
+    ann.serve(vec![Serving { group: id, file, percent: 100 }]).await;
+    let check = |ticket: &Ticket| Request::CheckMembers {
+        group: id,
+        memberships: vec![ticket.membership],
+        sessions: vec![(ticket.user, ticket.session)],
+    };
+    let nothing = Answer::Ended { memberships: Vec::new(), sessions: Vec::new() };
+    assert_eq!(ann.ask(check(&ticket)).await, Ok(nothing));
+    bob.done(Request::Logout).await;
+    ann.notice(|notice| matches!(notice, Notice::SessionsEnded { user } if *user == ticket.user).then_some(())).await;
+    let ended = Answer::Ended { memberships: Vec::new(), sessions: vec![ticket.session.id] };
+    assert_eq!(ann.ask(check(&ticket)).await, Ok(ended));
 }

@@ -346,6 +346,23 @@ async fn a_former_member_is_served_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_logged_out_elsewhere_is_served_no_more() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    ann.upload(&town.write("file", 16 * PIECE)).await;
+    ann.exchange.set_limit(Direction::Up, Rate(MIB)).await;
+    bob.download("file").await;
+    sleep(Duration::from_secs(3)).await;
+    // Bob's own link is not told: a hostile client would not heed it.
+    town.end_sessions("bob");
+    sleep(Duration::from_millis(500)).await;
+    let have = bob.rows().await[0].have;
+    assert!(have > 0);
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(bob.rows().await[0].have, have);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_seeder_that_comes_back_is_dialled_at_once() {
     let town = Town::start().await;
     let (ann, bob) = (town.client("ann").await, town.client("bob").await);

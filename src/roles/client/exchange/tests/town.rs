@@ -20,12 +20,12 @@ use crate::{
         },
         device::DeviceSecret,
         error::{ErrorCode, Failure},
-        ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, TrackerNo, UserId},
+        ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, SessionId, TrackerNo, UserId},
         manifest::ManifestHeader,
         name::{FileName, GroupName, UserName},
-        ticket::{Session, Signed, TICKET_LIFE, Ticket},
+        ticket::{CredentialId, Session, SessionRef, Signed, TICKET_LIFE, Ticket},
         tracker_info::TrackerAddress,
-        version::VersionVector,
+        version::{Dot, VersionVector},
     },
     roles::{
         client::{
@@ -74,6 +74,7 @@ pub(super) struct Town {
 struct State {
     /// Users whose membership has ended.
     outcast: BTreeSet<UserId>,
+    ended_sessions: BTreeSet<SessionId>,
     manifests: BTreeMap<ManifestId, (ManifestHeader, BTreeMap<u32, Vec<u8>>)>,
     shares: BTreeSet<(FileId, DeviceKey)>,
     files: BTreeMap<FileId, ManifestId>,
@@ -109,6 +110,12 @@ pub(super) fn user(name: &str) -> SessionInfo {
     SessionInfo { user: UserId(*blake3::hash(name.as_bytes()).as_bytes()), name: UserName::parse(name).unwrap() }
 }
 
+/// The session of a device.
+fn session(device: DeviceKey) -> SessionRef {
+    let opened = Dot { origin: device, counter: 1 };
+    SessionRef { id: SessionId(device.0), opened, opened_with: CredentialId::default() }
+}
+
 impl Town {
     pub(super) async fn start() -> Self {
         let net = Arc::new(Memory::default());
@@ -139,6 +146,17 @@ impl Town {
         for device in state.devices.values() {
             let memberships = vec![MembershipId(user.0)];
             device.notify(FromTracker::Notice(Notice::MembershipEnded { group: GROUP, user, memberships }));
+        }
+    }
+
+    /// Ends a user's sessions and tells everybody.
+    pub(super) fn end_sessions(&self, name: &str) {
+        let (user, mut state) = (user(name).user, self.tracker.state());
+        let theirs = state.devices.iter().filter(|(_, it)| it.user.as_ref().is_some_and(|info| info.user == user));
+        let ended: Vec<_> = theirs.map(|(device, _)| session(*device).id).collect();
+        state.ended_sessions.extend(ended);
+        for device in state.devices.values() {
+            device.notify(FromTracker::Notice(Notice::SessionsEnded { user }));
         }
     }
 
@@ -269,7 +287,7 @@ impl Tracker {
                 user: info.user,
                 name: info.name.clone(),
                 device,
-                opened_with: <_>::default(),
+                session: session(device),
                 issued_ms: NOW_MS,
                 expires_ms: u64::MAX,
             };
@@ -328,9 +346,10 @@ impl Tracker {
                 state.tickets_given += 1;
                 Ok(Answer::Ticket(self.ticket(user, device)))
             }
-            Request::CheckMembers { mut memberships, .. } => {
+            Request::CheckMembers { mut memberships, sessions, .. } => {
                 memberships.retain(|membership| state.outcast.contains(&UserId(membership.0)));
-                Ok(Answer::Ended(memberships))
+                let ended = sessions.iter().filter(|(_, session)| state.ended_sessions.contains(&session.id));
+                Ok(Answer::Ended { memberships, sessions: ended.map(|(_, session)| session.id).collect() })
             }
             _ => Ok(Answer::Done),
         }
@@ -343,6 +362,7 @@ impl Tracker {
             device,
             group: GROUP,
             membership: MembershipId(user.user.0),
+            session: session(device),
             issued_ms: self.now_ms(),
             expires_ms: self.now_ms() + u64::try_from(TICKET_LIFE.as_millis()).unwrap(),
         };

@@ -18,6 +18,8 @@ fn piped_answers_are_plain_lines() {
     assert_snapshot!(answers(PIPED), @r"
     Logged in as ann. 2 files shared again. 1 download going on.
     Not shared: [music] old.bin: the file has changed; upload it again
+    abababababab	2023-11-14T22:13:20.123Z	10.0.0.2:6000	ed25519:vov2xk5lvov2xk5lvov2xk5lvov2xk5lvov2xk5lvov2xk5lvovq	this one
+    cdcdcdcdcdcd	2023-11-14T22:13:20.123Z	offline	ed25519:zxg43tonzxg43tonzxg43tonzxg43tonzxg43tonzxg43tonzxgq
     You are no member any more. bob owns the group now.
     bob	2023-11-14T22:13:20.123Z
     music	ann	12	owner
@@ -55,6 +57,9 @@ fn a_terminal_gets_headings_and_aligned_columns() {
     assert_snapshot!(answers(TERMINAL), @r"
     Logged in as ann. 2 files shared again. 1 download going on.
     Not shared: [music] old.bin: the file has changed; upload it again
+    SESSION       SINCE                     ADDRESS        DEVICE
+    abababababab  2023-11-14T22:13:20.123Z  10.0.0.2:6000  ed25519:vov2xk5lvov2xk5lvov2xk5lvov2xk5lvov2xk5lvov2xk5lvovq  this one
+    cdcdcdcdcdcd  2023-11-14T22:13:20.123Z  offline        ed25519:zxg43tonzxg43tonzxg43tonzxg43tonzxg43tonzxg43tonzxgq
     You are no member any more. bob owns the group now.
     USER  SINCE
     bob   2023-11-14T22:13:20.123Z
@@ -148,7 +153,7 @@ fn events_are_sentences() {
     * You are a member of music now.
     * You were removed from music.
     * The account ann is called ann~2 now: the name was claimed earlier at another tracker.
-    * Your session has ended (the password was changed): log in again.
+    * Your session has ended, from another device or by a new password: log in again.
     * [music] 完了.bin is complete: /home/ann/完了.bin
     * [music] f failed: No peer has a valid piece 3.
     * [music] old.bin is not shared: the file has changed; upload it again
@@ -167,6 +172,8 @@ fn help_shows_all_or_one() {
     login <user> [passwd]                       log in; unfinished downloads go on and earlier shares come back
     logout                                      log out; nothing is shared until the next login
     change_password [old new]                   change your password
+    list_sessions                               list where you are logged in: session, device, since when, address while online
+    end_session <session>                       log out one of your devices, wherever it is
     whoami                                      show who is logged in, where this client serves, and its device key
     create_group <group>                        create a group; you own it
     join_group <group>                          ask to join a group

@@ -166,6 +166,7 @@ fn is_for_the_user(notice: &Notice) -> bool {
         | Notice::Renamed { .. }
         | Notice::SessionEnded => true,
         Notice::MembershipEnded { .. }
+        | Notice::SessionsEnded { .. }
         | Notice::SwarmChanged { .. }
         | Notice::DialRequested { .. }
         | Notice::Trackers(_) => false,
