@@ -19,6 +19,7 @@ use super::{
     metrics::Counters,
     node::Node,
     notice,
+    pace::{self, Payer},
     presence::{Home, LinkNo},
     request,
 };
@@ -32,7 +33,7 @@ use crate::{
         ticket::Signed,
         version::VersionVector,
     },
-    roles::port::Place,
+    roles::{doors::network, port::Place},
     transport::link::{Link, LinkError, LinkReader, LinkWriter},
 };
 
@@ -121,6 +122,8 @@ impl Connection {
     async fn run(mut self, reader: &mut LinkReader, writer: &mut LinkWriter) -> Result<(), LinkError> {
         let slots = Arc::new(Semaphore::new(MAX_UNDER_WAY));
         let (mut idle, mut unflushed) = (Instant::now() + IDLE, false);
+        // Until then nothing is read: this user has taken as much as is due.
+        let mut paused_until = None;
         loop {
             tokio::select! {
                 biased;
@@ -135,22 +138,26 @@ impl Connection {
                     flushed?;
                     unflushed = false;
                 }
-                message = reader.message(), if has_room(&slots, writer) => {
+                () = wait_until(paused_until), if paused_until.is_some() => paused_until = None,
+                message = reader.message(), if paused_until.is_none() && has_room(&slots, writer) => {
                     idle = Instant::now() + IDLE;
                     let mut next = Some(message);
                     for _ in 0..MAX_BURST {
                         let Some(message) = next else { break };
                         let Some(message) = message? else { return Ok(()) };
+                        paused_until = self.asker.pay(&message);
                         if let Some(answer) = self.take(message, &slots)? {
                             writer.queue(&answer);
                             unflushed = true;
                         }
-                        next = if has_room(&slots, writer) { reader.message_at_hand().await } else { None };
+                        let goes_on = paused_until.is_none() && has_room(&slots, writer);
+                        next = if goes_on { reader.message_at_hand().await } else { None };
                     }
                 }
                 () = sleep_until(idle) => {
                     // A frame that comes slowly has a deadline of its own, as long as it is read.
-                    if reader.buffered_bytes() == 0 || !has_room(&slots, writer) {
+                    let is_silent = reader.buffered_bytes() == 0 && paused_until.is_none();
+                    if is_silent || !has_room(&slots, writer) {
                         return Err(LinkError::Timeout("a sign of life"));
                     }
                     idle = Instant::now() + IDLE;
@@ -191,6 +198,13 @@ impl Connection {
     }
 }
 
+async fn wait_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Whether another message may be taken: a request may need a slot, and an answer room to wait in.
 fn has_room(slots: &Semaphore, writer: &LinkWriter) -> bool {
     slots.available_permits() > 0 && writer.queued_bytes() < MAX_QUEUED_BYTES
@@ -212,6 +226,18 @@ impl Asker {
             Counters::count(&self.node.counters.refusals);
         }
         FromTracker::Answer { seq, seen: answered.seen, stale: answered.stale, result: answered.result }
+    }
+
+    /// Counts what a message costs; returns until when the next one has to wait, if it does.
+    fn pay(&self, message: &ToTracker) -> Option<Instant> {
+        let (now, mut state) = (Instant::now(), self.node.state());
+        let session = state.clients.get(self.link).and_then(|client| client.session);
+        let payer = session.map_or_else(|| Payer::Network(network(self.from)), |session| Payer::User(session.user));
+        let wait = state.paces.take(now, payer, pace::cost(message));
+        (!wait.is_zero()).then(|| {
+            tracing::trace!(target: "coverage", reached = "tracker: a user was slowed down");
+            now + wait
+        })
     }
 
     /// The session on this link.

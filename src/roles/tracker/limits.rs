@@ -9,6 +9,9 @@ pub struct Limits {
     pub(super) links: Capacity,
     /// Links with a session of one user.
     pub(super) links_per_user: usize,
+    /// Requests a second of one user, and of those in one network who are not logged in; 0 is no limit. A tracker on one core
+    /// answers some 50,000.
+    pub(super) requests_per_s: u32,
 }
 
 impl Limits {
@@ -19,10 +22,11 @@ impl Limits {
             strangers: Share { in_all: 4096, per_network: 256 },
         },
         links_per_user: 64,
+        requests_per_s: 1000,
     };
     /// For load tests, which come from one address and as one user.
     pub const NONE: Self = {
         let share = Share { in_all: usize::MAX, per_network: usize::MAX };
-        Self { links: Capacity { all: share, strangers: share }, links_per_user: usize::MAX }
+        Self { links: Capacity { all: share, strangers: share }, links_per_user: usize::MAX, requests_per_s: 0 }
     };
 }

@@ -16,6 +16,7 @@ mod login;
 mod metrics;
 mod node;
 mod notice;
+mod pace;
 mod password;
 mod presence;
 mod pulse;

@@ -24,6 +24,7 @@ use super::{
     log_writer::{Append, QUEUE},
     metrics::Counters,
     notice,
+    pace::Paces,
     password::Passwords,
     presence::PresenceMap,
     throttle::Throttle,
@@ -96,6 +97,7 @@ pub(super) struct State {
     pub(super) clients: Clients,
     pub(super) trackers: Trackers,
     pub(super) throttle: Throttle,
+    pub(super) paces: Paces,
     clock: HybridClock,
     clock_warning: Seldom,
     /// What must be known here before anything is written: all that a tracker knows that knows more of this origin's changes
@@ -133,6 +135,7 @@ impl Node {
             clients: Clients::new(config.limits),
             trackers: Trackers::new(&config.info, config.no, &opened.known),
             throttle: Throttle::default(),
+            paces: Paces::new(config.limits.requests_per_s),
             clock,
             clock_warning: Seldom::default(),
             owed: VersionVector::default(),

@@ -4,6 +4,7 @@ mod account;
 mod client;
 mod cluster;
 mod doors;
+mod flood;
 mod forgetting;
 mod group;
 mod hostile;
