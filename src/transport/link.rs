@@ -170,7 +170,7 @@ impl Link {
 type SecureStream = TlsStream<ReadAhead>;
 
 /// Whether the other end has shown who it is, and may send frames as long as they come. Whoever was dialled may at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Trust(Arc<AtomicBool>);
 
 impl Trust {

@@ -1,10 +1,13 @@
 //! The clients linked here: who is logged in on which link, and how to reach them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{limits::Limits, presence::LinkNo};
+use super::{held::Held, limits::Limits, presence::LinkNo};
 use crate::protocol::{
     client::{FromTracker, Notice},
     ids::{DeviceKey, FileId, UserId},
@@ -46,6 +49,18 @@ pub(super) struct Client {
     place: Place,
 }
 
+impl Client {
+    /// Whether a quarter of its queue is free: answers need room, too.
+    fn has_room(&self) -> bool {
+        self.outgoing.capacity() > self.outgoing.max_capacity() / 4
+    }
+
+    fn send(&self, notice: Notice) {
+        // A link that has ended hears nothing.
+        let _ = self.outgoing.try_send(Outgoing { message: Box::new(FromTracker::Notice(notice)), slot: None });
+    }
+}
+
 /// All of them, by link.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -54,6 +69,8 @@ pub(super) struct Clients {
     by_user: BTreeMap<UserId, FewSet<LinkNo>>,
     /// Links that have yet to be told of swarms.
     untold: BTreeSet<LinkNo>,
+    /// What waits for clients that read slowly.
+    held: RefCell<BTreeMap<LinkNo, Held>>,
     next: LinkNo,
 }
 
@@ -61,7 +78,7 @@ impl Clients {
     /// Nobody is linked.
     pub(super) fn new(limits: Limits) -> Self {
         let (by_link, by_user, untold) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { limits, by_link, by_user, untold, next: 0 }
+        Self { limits, by_link, by_user, untold, held: RefCell::default(), next: 0 }
     }
 
     /// A client has linked.
@@ -139,13 +156,30 @@ impl Clients {
         self.by_user.get(user).into_iter().flatten().copied().collect()
     }
 
-    /// Sends a notice to a link. A client that does not read what it is sent loses its link: it asks anew after the next hello.
+    /// Sends a notice to a link. What a client does not read waits, each thing once; when too much does that the client has to act
+    /// on, it loses its link, and asks anew after the next hello.
     pub(super) fn notify(&self, link: LinkNo, notice: Notice) {
         let Some(client) = self.by_link.get(&link) else { return };
-        let notice = Outgoing { message: Box::new(FromTracker::Notice(notice)), slot: None };
-        if client.outgoing.try_send(notice).is_err() {
+        let mut held = self.held.borrow_mut();
+        if !held.contains_key(&link) && client.has_room() {
+            return client.send(notice);
+        }
+        if !held.entry(link).or_default().put(notice) {
             client.place.end().cancel();
         }
+    }
+
+    /// Sends what has waited, as far as there is room.
+    fn tell_held(&mut self) {
+        self.held.get_mut().retain(|link, held| {
+            let Some(client) = self.by_link.get(link) else { return false };
+            while client.has_room()
+                && let Some(notice) = held.take()
+            {
+                client.send(notice);
+            }
+            !held.is_empty()
+        });
     }
 
     /// Notes that a swarm has changed, for [`tell_swarms`](Self::tell_swarms).
@@ -156,8 +190,9 @@ impl Clients {
         }
     }
 
-    /// Tells each client of swarms that have changed, as many as leave half of its queue free: the others wait for the next time.
+    /// Tells each client what has waited, and of swarms that have changed, as many as leave half of its queue free: the others wait for the next time.
     pub(super) fn tell_swarms(&mut self) {
+        self.tell_held();
         self.untold.retain(|link| {
             let Some(client) = self.by_link.get_mut(link) else { return false };
             while client.outgoing.capacity() > client.outgoing.max_capacity() / 2
@@ -182,5 +217,70 @@ impl Clients {
         for link in self.by_link.keys() {
             self.notify(*link, notice.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::{
+        protocol::{
+            ids::{GroupId, MembershipId},
+            name::{GroupName, UserName},
+        },
+        roles::port::{Doorkeeper, for_strangers},
+    };
+
+    /// A client with room for eight messages that reads nothing.
+    fn deaf() -> (Clients, LinkNo, Receiver<Outgoing>) {
+        let (mut clients, (outgoing, queue)) = (Clients::new(Limits::STANDARD), channel(8));
+        let place = Doorkeeper::new(for_strangers(1, 1)).enter([10, 0, 0, 1].into()).unwrap();
+        let link = clients.add(DeviceKey([1; 32]), outgoing, place, Trust::default());
+        (clients, link, queue)
+    }
+
+    fn is_cut_off(clients: &Clients, link: LinkNo) -> bool {
+        clients.by_link[&link].place.end().is_cancelled()
+    }
+
+    fn asks(user: u32) -> Notice {
+        let (group, user) = (GroupName::parse("g").unwrap(), UserName::parse(&format!("user{user}")).unwrap());
+        Notice::JoinRequested { group, user }
+    }
+
+    fn ended(user: u32) -> Notice {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&user.to_le_bytes());
+        let memberships = vec![MembershipId([1; 32])];
+        Notice::MembershipEnded { group: GroupId([1; 32]), user: UserId(key), memberships }
+    }
+
+    #[test]
+    fn an_owner_who_reads_slowly_is_not_cut_off_by_spam_and_hears_the_rest_later() {
+        let (mut clients, link, mut queue) = deaf();
+        for _ in 0..1000 {
+            (0..10).for_each(|user| clients.notify(link, asks(user)));
+            clients.tell_swarms();
+        }
+        clients.notify(link, ended(1));
+        assert!(!is_cut_off(&clients, link));
+        let mut told = Vec::new();
+        while let Ok(next) = queue.try_recv() {
+            told.push(*next.message);
+            clients.tell_swarms();
+        }
+        assert!((11..30).contains(&told.len()), "{told:?}");
+        assert_eq!(told.last(), Some(&FromTracker::Notice(ended(1))));
+        clients.notify(link, asks(1));
+        assert!(queue.try_recv().is_ok(), "who reads again is told at once");
+    }
+
+    #[test]
+    fn who_lets_too_much_pile_up_that_it_must_act_on_asks_anew() {
+        let (clients, link, _queue) = deaf();
+        (0..10_000).for_each(|user| clients.notify(link, ended(user)));
+        assert!(is_cut_off(&clients, link));
     }
 }

@@ -10,6 +10,7 @@ mod accept;
 mod clients;
 mod connection;
 mod forgetting;
+mod held;
 mod limits;
 mod log_writer;
 mod login;

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -19,6 +19,11 @@ use crate::{
 
 /// Passwords hashed at the same time: each takes 19 MiB and some 20 ms of a core. The others wait in turn.
 const PARALLEL: usize = 4;
+
+/// The most that verifying a password may cost: of what other trackers say an account has, more is nobody's password.
+const MOST_KIB: u32 = 64 * 1024;
+const MOST_PASSES: u32 = 8;
+const MOST_LANES: u32 = 4;
 
 /// What hashing one password costs, with argon2id on one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +88,7 @@ impl Passwords {
             return false;
         }
         let bytes = secret_bytes(password);
+        let credential = credential.filter(is_affordable);
         let is_known = credential.is_some();
         let hash = credential.map_or_else(|| self.cost.of_nobody(), |credential| credential.0);
         let matches = self.in_turn(move || Argon2::default().verify_password(&bytes, hash.as_str()).is_ok()).await;
@@ -93,6 +99,14 @@ impl Passwords {
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
         self.env.offload(work).await
     }
+}
+
+/// Whether a hash costs no more to verify than one of ours could.
+fn is_affordable(credential: &Credential) -> bool {
+    let params = PasswordHash::new(&credential.0).ok().and_then(|hash| Params::try_from(&hash).ok());
+    params.is_some_and(|params| {
+        params.m_cost() <= MOST_KIB && params.t_cost() <= MOST_PASSES && params.p_cost() <= MOST_LANES
+    })
 }
 
 fn secret_bytes(password: &Password) -> Zeroizing<Vec<u8>> {
@@ -136,6 +150,29 @@ mod tests {
             assert_eq!(passwords.hash(password(&text)).await.unwrap_err().code, ErrorCode::WeakPassword);
         }
         assert!(passwords.hash(password(&"x".repeat(MAX_PASSWORD_BYTES))).await.is_ok());
+    }
+
+    #[test]
+    fn a_hash_from_another_tracker_that_would_cost_too_much_is_nobodys() {
+        let hash = |m: u32, t: u32, p: u32| {
+            let tail = PasswordCost::LEAST.of_nobody().split_once("p=1").unwrap().1.to_owned();
+            Credential(format!("$argon2id$v=19$m={m},t={t},p={p}{tail}"))
+        };
+        let most = (MOST_KIB, MOST_PASSES, MOST_LANES);
+        assert!(is_affordable(&hash(most.0, most.1, most.2)) && is_affordable(&hash(19 * 1024, 2, 1)));
+        for (m, t, p) in
+            [(most.0 + 1, 1, 1), (1 << 31, 1, 1), (8, most.1 + 1, 1), (64, 1, most.2 + 1), (64, u32::MAX, 1)]
+        {
+            assert!(!is_affordable(&hash(m, t, p)), "{m} {t} {p}");
+        }
+        assert!(!is_affordable(&Credential("no hash".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn the_right_password_for_a_hash_that_costs_too_much_is_wrong() {
+        let passwords = Passwords::new(&environment(1), PasswordCost::LEAST);
+        let dear = PasswordCost { memory_kib: 8, passes: MOST_PASSES + 1 }.hash(b"secret", &[1; 16]).unwrap();
+        assert!(!passwords.verify(&password("secret"), Some(dear)).await);
     }
 
     #[test]
