@@ -10,6 +10,7 @@ use crate::{
     protocol::{
         ids::TrackerNo,
         name::UserName,
+        readmission::Readmission,
         tracker_info::{MAX_TRACKER_FILE, TrackerInfo, TrackerInfoError},
     },
     roles::{bench::Scenario, client::command::Rate},
@@ -96,6 +97,12 @@ pub struct TrackerArgs {
     /// Listen here when it differs from the listed address
     #[arg(long, value_name = "IP:PORT")]
     pub bind: Option<SocketAddr>,
+    /// Print this tracker's public key, as tracker_info.txt may pin it behind the address, and do not run
+    #[arg(long)]
+    pub show_key: bool,
+    /// Accept another key of tracker NO, whose disk was lost: KEY, or the first one it shows. Say it once, to every other tracker
+    #[arg(long, value_name = "NO[=KEY]")]
+    pub readmit: Vec<Readmission>,
     /// Serve figures for Prometheus here, at /metrics
     #[arg(long, value_name = "IP:PORT")]
     pub metrics: Option<SocketAddr>,
@@ -137,6 +144,9 @@ pub struct ClientArgs {
     /// Most peers linked at once
     #[arg(long, value_name = "N", default_value = "80", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_peers: u16,
+    /// Accept another key of tracker NO, which was set up anew: KEY, or the first one it shows. Say it once
+    #[arg(long, value_name = "NO[=KEY]")]
+    pub readmit: Vec<Readmission>,
     /// The address others are told to dial, when it differs from the one bound
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<SocketAddr>,

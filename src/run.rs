@@ -25,7 +25,7 @@ use crate::{
         },
         demo,
         environment::Environment,
-        tracker::{Limits, PasswordCost, Tracker, TrackerConfig},
+        tracker::{Limits, PasswordCost, Tracker, TrackerConfig, public_key},
     },
     telemetry::{self, LogTarget},
 };
@@ -86,7 +86,12 @@ async fn run_tracker(args: TrackerArgs, context: &Context) -> Result<ExitStatus,
     let metrics = args.metrics.map(|address| address.to_string());
     let password_cost = PasswordCost::OWASP;
     let limits = if args.no_limits { Limits::NONE } else { Limits::STANDARD };
-    let config = TrackerConfig { info: args.trackers, no, data_dir, bind, metrics, password_cost, limits };
+    let (info, readmit) = (args.trackers, args.readmit);
+    let config = TrackerConfig { info, no, data_dir, bind, metrics, readmit, password_cost, limits };
+    if args.show_key {
+        let key = device_key_text(&public_key(&system()?, &config).await?);
+        return quiet_when_nobody_reads(say(&(key + "\n")).map(|()| ExitStatus::Ok));
+    }
     let tracker = Tracker::start(system()?, config).await?;
     let (address, key) = (tracker.address(), device_key_text(&tracker.key()));
     let told = say(&format!("Tracker {no} listens at {address} with key {key}. Type quit to stop it.\n"));
@@ -133,6 +138,7 @@ fn client_config(args: ClientArgs, data_dir: PathBuf) -> ClientConfig {
         listen: args.address.to_string(),
         advertise: args.advertise.map(|address| address.to_string()),
         trackers: args.trackers.trackers,
+        readmit: args.readmit,
         data_dir,
         download_limit: args.download_limit,
         upload_limit: args.upload_limit,

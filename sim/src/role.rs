@@ -68,6 +68,7 @@ pub(crate) fn trackers(cluster: &mut Cluster, machines: &[(&'static str, i64)]) 
 /// How the tracker `no` of a list is run.
 pub(crate) fn tracker_config(info: &TrackerInfo, no: u16) -> TrackerConfig {
     TrackerConfig {
+        readmit: Vec::new(),
         info: info.clone(),
         no: TrackerNo(no),
         data_dir: PathBuf::from(DATA_DIR),
@@ -140,6 +141,7 @@ pub(crate) fn peer_with(
     let host = cluster.machine(name, skew_ms);
     let (list, listen) = (list.clone(), format!("{}:6000", host.ip()));
     let config = move || ClientConfig {
+        readmit: Vec::new(),
         listen: listen.clone(),
         advertise: None,
         trackers: list.borrow().trackers.clone(),

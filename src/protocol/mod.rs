@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod name;
 pub mod peer;
 pub mod piece;
+pub mod readmission;
 pub mod record;
 mod sha1_sum;
 pub mod sync;

@@ -17,6 +17,7 @@ mod crash;
 mod edges;
 mod errors;
 mod failover;
+mod keys;
 mod life;
 mod limits;
 mod many;

@@ -30,6 +30,7 @@ use crate::{
         error::{ErrorCode, Failure},
         ids::DeviceKey,
         name::{FileName, GroupName, UserName},
+        readmission::Readmission,
         tracker_info::TrackerAddress,
     },
     roles::environment::Environment,
@@ -53,6 +54,8 @@ pub struct ClientConfig {
     pub download_limit: Rate,
     /// Bytes per second to others, all shares together.
     pub upload_limit: Rate,
+    /// Listed trackers whose keys are to be known anew.
+    pub readmit: Vec<Readmission>,
     /// Most peers linked at once.
     pub max_peers: usize,
 }

@@ -16,12 +16,14 @@ use crate::{
         device::DeviceSecret,
         error::{ErrorCode, Failure},
         ids::DeviceKey,
+        readmission::Readmission,
         version::VersionVector,
     },
     roles::environment::Environment,
     store::{
         client::{DataDir, identity, memory},
         database::{OpenError, open_database},
+        disk::Disk,
     },
     transport::Listener,
 };
@@ -80,17 +82,43 @@ pub(super) async fn start(env: Environment, config: ClientConfig) -> Result<Core
 
 async fn read_folder(env: &Environment, config: &ClientConfig) -> Result<Resting, Failure> {
     let (disk, path) = (Arc::clone(&env.disk), config.data_dir.clone());
+    let readmitted = readmitted(config)?;
     let mut fresh = [0; 32];
     env.rng("client identity", 0).fill_bytes(&mut fresh);
     let read = move || {
         let dir = DataDir::open(&*disk, &path)?;
         let identity = Arc::new(identity::load_or_create(&*disk, &dir, fresh)?);
-        let known = memory::known_trackers(&*disk, &dir)?;
+        let known = known_trackers(&*disk, &dir, &readmitted)?;
         let seen = memory::seen(&*disk, &dir.path)?;
         let library = open_database(&*disk, &path.join(LIBRARY)).map_err(|error| library_failure(&error))?;
         Ok(Resting { dir, identity, known, seen, library })
     };
     env.offload(read).await
+}
+
+/// Addresses whose keys are to be known anew.
+fn readmitted(config: &ClientConfig) -> Result<Vec<(String, Option<DeviceKey>)>, Failure> {
+    let find = |one: &Readmission| Ok((one.find(&config.trackers)?.address.clone(), one.key));
+    config.readmit.iter().map(find).collect()
+}
+
+/// The keys that this client remembers, those of readmitted trackers as the user says.
+fn known_trackers(
+    disk: &dyn Disk,
+    dir: &DataDir,
+    readmitted: &[(String, Option<DeviceKey>)],
+) -> Result<BTreeMap<String, DeviceKey>, Failure> {
+    let mut known = memory::known_trackers(disk, dir)?;
+    for (address, key) in readmitted {
+        match key {
+            Some(key) => known.insert(address.clone(), *key),
+            None => known.remove(address),
+        };
+    }
+    if !readmitted.is_empty() {
+        memory::remember_trackers(disk, dir, &known)?;
+    }
+    Ok(known)
 }
 
 fn library_failure(error: &OpenError) -> Failure {

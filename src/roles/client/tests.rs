@@ -57,6 +57,7 @@ impl Rig {
         let data_dir = self.folder.path().join(format!("tracker-{no}"));
         let (info, password_cost) = (self.info.clone(), PasswordCost::LEAST);
         let config = TrackerConfig {
+            readmit: Vec::new(),
             info,
             no: TrackerNo(no),
             data_dir,
@@ -70,6 +71,7 @@ impl Rig {
 
     fn config(&self, n: u8) -> ClientConfig {
         ClientConfig {
+            readmit: Vec::new(),
             listen: format!("127.0.0.1:{}", 100 + u16::from(n)),
             advertise: None,
             trackers: self.info.trackers.clone(),

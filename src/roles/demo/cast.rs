@@ -41,6 +41,7 @@ impl Trackers {
             let data_dir = dir.join(format!("tracker-{no}"));
             let (info, password_cost) = (info.clone(), PasswordCost::OWASP);
             let config = TrackerConfig {
+                readmit: Vec::new(),
                 info,
                 no,
                 data_dir,
@@ -96,6 +97,7 @@ impl Person {
         upload_limit: Rate,
     ) -> Result<Self, Failure> {
         let config = ClientConfig {
+            readmit: Vec::new(),
             listen: "127.0.0.1:0".to_owned(),
             advertise: None,
             trackers: trackers.info.trackers.clone(),

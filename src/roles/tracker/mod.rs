@@ -45,6 +45,7 @@ use crate::{
     protocol::{
         error::{ErrorCode, Failure},
         ids::{DeviceKey, TrackerNo},
+        readmission::Readmission,
         tracker_info::TrackerInfo,
     },
     roles::environment::Environment,
@@ -63,10 +64,18 @@ pub struct TrackerConfig {
     pub bind: Option<String>,
     /// Where Prometheus reads, if it should.
     pub metrics: Option<String>,
+    /// Listed trackers whose keys are to be known anew.
+    pub readmit: Vec<Readmission>,
     /// What each password that is set from now on costs to hash.
     pub password_cost: PasswordCost,
     /// What clients may take.
     pub limits: Limits,
+}
+
+/// The public key of the tracker whose folder this is, without running it. Its first run makes the key.
+pub async fn public_key(env: &Environment, config: &TrackerConfig) -> Result<DeviceKey, Failure> {
+    config.info.tracker(config.no).ok_or_else(|| no_such_tracker(config))?;
+    node::public_key(env, config).await
 }
 
 /// A running tracker.

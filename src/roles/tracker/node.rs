@@ -36,7 +36,7 @@ use crate::{
         client::{Answer, Notice, TrackerIdentity},
         device::DeviceSecret,
         error::{ErrorCode, Failure},
-        ids::{DeviceKey, RequestId, TrackerNo, UserId},
+        ids::{DeviceKey, RequestId, TrackerNo, UserId, device_key_text},
         record::{Change, ChangeBody},
         sync::Snapshot,
         version::{Dot, VersionVector},
@@ -100,6 +100,8 @@ pub(super) struct State {
     pub(super) paces: Paces,
     clock: HybridClock,
     clock_warning: Seldom,
+    /// Warns of strangers that would synchronize.
+    pub(super) stranger_warning: Seldom,
     /// What must be known here before anything is written: all that a tracker knows that knows more of this origin's changes
     /// than the log holds, because the disk was set back.
     owed: VersionVector,
@@ -120,10 +122,9 @@ impl Node {
         env: Environment,
         config: &TrackerConfig,
     ) -> Result<(Arc<Self>, mpsc::Receiver<Append>), Failure> {
-        let mut fresh = [0; 32];
-        env.rng("tracker identity", 0).fill_bytes(&mut fresh);
-        let (disk, config_here) = (Arc::clone(&env.disk), config.clone());
+        let (disk, config_here, fresh) = (Arc::clone(&env.disk), config.clone(), fresh_identity(&env));
         let opened = env.offload(move || Opened::read(&*disk, &config_here, fresh)).await?;
+        check_pinned(config, opened.secret.key())?;
         let Loaded { catalog, past, tombstones } =
             load(&env, &opened.store).await.map_err(|error| cannot_open(config, &error))?;
         let mut clock = HybridClock::default();
@@ -138,6 +139,7 @@ impl Node {
             paces: Paces::new(config.limits.requests_per_s),
             clock,
             clock_warning: Seldom::default(),
+            stranger_warning: Seldom::default(),
             owed: VersionVector::default(),
             forgetting: Forgetting::new(past, tombstones),
         };
@@ -390,10 +392,10 @@ impl Node {
 
 /// Lets one warning through a [`WARNING_PAUSE`].
 #[derive(Debug, Default)]
-struct Seldom(Option<Instant>);
+pub(super) struct Seldom(Option<Instant>);
 
 impl Seldom {
-    fn is_due(&mut self, now: Instant) -> bool {
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.0.is_none_or(|last| now.saturating_duration_since(last) >= WARNING_PAUSE);
         if is_due {
             self.0 = Some(now);
@@ -445,9 +447,38 @@ async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result<Loaded, St
     Ok(Loaded { catalog, past, tombstones })
 }
 
+/// The key in the folder, made if there is none.
+pub(super) async fn public_key(env: &Environment, config: &TrackerConfig) -> Result<DeviceKey, Failure> {
+    let (disk, config, fresh) = (Arc::clone(&env.disk), config.clone(), fresh_identity(env));
+    env.offload(move || Opened::read(&*disk, &config, fresh)).await.map(|opened| opened.secret.key())
+}
+
+fn fresh_identity(env: &Environment) -> [u8; 32] {
+    let mut fresh = [0; 32];
+    env.rng("tracker identity", 0).fill_bytes(&mut fresh);
+    fresh
+}
+
+/// The others know this tracker by the key that the tracker file pins, and let in no other.
+fn check_pinned(config: &TrackerConfig, own: DeviceKey) -> Result<(), Failure> {
+    let pinned = config.info.tracker(config.no).and_then(|listed| listed.key);
+    let Some(pinned) = pinned.filter(|pinned| *pinned != own) else { return Ok(()) };
+    let message = format!(
+        "Tracker {} has the key {}, but the tracker file pins {} for it: everybody would refuse it. Give it the folder that it \
+         had before (--data-dir); or, if that is lost, write the new key into everybody's tracker file.",
+        config.no,
+        device_key_text(&own),
+        device_key_text(&pinned),
+    );
+    Err(Failure::new(ErrorCode::Usage, message))
+}
+
 impl Opened {
     fn read(disk: &dyn crate::store::disk::Disk, config: &TrackerConfig, fresh: [u8; 32]) -> Result<Self, Failure> {
         let folder = &config.data_dir;
+        for readmitted in &config.readmit {
+            readmitted.find(&config.info.trackers)?;
+        }
         disk.create_dir_all(folder).map_err(|error| cannot_open(config, &error))?;
         let path = folder.join("tracker.redb");
         let database = open_database(disk, &path)
@@ -462,6 +493,12 @@ impl Opened {
     ) -> Result<Self, StoreError> {
         let store = store?;
         let secret = store.secret_or(fresh)?;
+        for readmitted in &config.readmit {
+            if let Ok(tracker) = readmitted.find(&config.info.trackers) {
+                store.readmit(&tracker.address, readmitted.key)?;
+                tracing::warn!(tracker = %tracker.no, address = %tracker.address, "readmitted with another key");
+            }
+        }
         let mut known = BTreeMap::new();
         for tracker in &config.info.trackers {
             if let Some(key) = store.known_key(&tracker.address)? {

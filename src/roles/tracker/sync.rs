@@ -64,7 +64,7 @@ async fn reach(node: &Arc<Node>, tracker: &TrackerAddress) {
     let link = match dial(&*node.env.transport, &node.identity, &tracker.address, Protocol::Sync, expected).await {
         Ok(link) => link,
         Err(error) => {
-            return report(tracker, &error);
+            return report(node, tracker, &error);
         }
     };
     if expected.is_some() || learn(node, tracker, link.device()).await {
@@ -72,15 +72,23 @@ async fn reach(node: &Arc<Node>, tracker: &TrackerAddress) {
     }
 }
 
-fn report(tracker: &TrackerAddress, error: &LinkError) {
+fn report(node: &Node, tracker: &TrackerAddress, error: &LinkError) {
     let (no, address) = (tracker.no, &tracker.address);
-    match error {
-        LinkError::RefusedKey { .. } => tracing::error!(
+    if let LinkError::RefusedKey { found, .. } = error
+        && node.state().trackers.is_news_of(no, *found)
+    {
+        let remedy = if tracker.key.is_some() {
+            "write its new key into the tracker file".to_owned()
+        } else {
+            format!("start this tracker once with --readmit {no}={}", device_key_text(found))
+        };
+        tracing::error!(
             tracker = %no, %address, %error,
-            "another machine answers for this tracker, or somebody is in between: it is refused. If it was set up anew on \
-             purpose, pin its new key in the tracker file"
-        ),
-        error => tracing::debug!(tracker = %no, %address, %error, "cannot reach the tracker"),
+            "the tracker's key has changed: another machine answers for it, or somebody is in between. It is refused. If its \
+             disk was lost and it was set up anew, {remedy}"
+        );
+    } else {
+        tracing::debug!(tracker = %no, %address, %error, "cannot reach the tracker");
     }
 }
 
@@ -115,6 +123,9 @@ pub(super) async fn accepted(node: Arc<Node>, link: Link, from: SocketAddr) {
     } else if Mutant::AdmitAnyTracker.is_on() {
         sync_link::run(Arc::clone(&node), link, crate::protocol::ids::TrackerNo(node.no.0 % 2 + 1), node.no).await;
     } else if node.state().trackers.all_known() {
+        if !node.state().stranger_warning.is_due(Instant::now()) {
+            return;
+        }
         tracing::warn!(%from, key = %device_key_text(&link.device()), "refused to synchronize with a key of no listed tracker");
     } else {
         tracing::debug!(%from, "not yet: a tracker's key is learned when it is dialled");

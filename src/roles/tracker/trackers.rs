@@ -26,6 +26,8 @@ const CLOCK_STEP_MS: u64 = 2000;
 struct Other {
     /// Pinned, or first seen when dialling.
     key: Option<DeviceKey>,
+    /// Another key that its address showed last, and that was refused.
+    refused: Option<DeviceKey>,
     /// Its wall clock minus ours, milliseconds.
     clock_offset_ms: i64,
     link: Option<SyncView>,
@@ -75,7 +77,7 @@ impl Trackers {
             let key = tracker.key.or_else(|| known.get(&tracker.address).copied());
             let (clock_offset_ms, away_since) = (0, Instant::now());
             let (link, confirmed, behind_since) = (None, None, None);
-            (tracker.no, Other { key, clock_offset_ms, link, confirmed, behind_since, away_since })
+            (tracker.no, Other { key, refused: None, clock_offset_ms, link, confirmed, behind_since, away_since })
         });
         Self { own, others: others.collect(), links: 0 }
     }
@@ -115,6 +117,11 @@ impl Trackers {
     /// Which tracker has this key.
     pub(super) fn with_key(&self, key: &DeviceKey) -> Option<TrackerNo> {
         self.others.iter().find(|(_, other)| other.key.as_ref() == Some(key)).map(|(no, _)| *no)
+    }
+
+    /// A tracker was dialled and showed another key than its own: whether that is news.
+    pub(super) fn is_news_of(&mut self, no: TrackerNo, refused: DeviceKey) -> bool {
+        self.others.get_mut(&no).is_some_and(|other| other.refused.replace(refused) != Some(refused))
     }
 
     /// A tracker was dialled for the first time and showed this key.

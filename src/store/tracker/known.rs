@@ -29,6 +29,19 @@ impl TrackerStore {
         transaction.commit()?;
         Ok(counts)
     }
+
+    /// An operator says that `address` has another key now: `key`, or the first one that it shows.
+    pub fn readmit(&self, address: &str, key: Option<DeviceKey>) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
+        {
+            let mut table = transaction.open_table(TABLE)?;
+            match key {
+                Some(key) => table.insert(address, &key.0)?,
+                None => table.remove(address)?,
+            };
+        }
+        Ok(transaction.commit()?)
+    }
 }
 
 #[cfg(test)]
@@ -43,5 +56,9 @@ mod tests {
         assert_eq!(store.remember_key("a:1", two).unwrap(), one);
         assert_eq!(store.remember_key("b:1", two).unwrap(), two);
         assert_eq!(store.known_key("a:1").unwrap(), Some(one));
+        store.readmit("a:1", Some(two)).unwrap();
+        store.readmit("b:1", None).unwrap();
+        assert_eq!(store.known_key("a:1").unwrap(), Some(two));
+        assert_eq!(store.remember_key("b:1", one).unwrap(), one);
     }
 }

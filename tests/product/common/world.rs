@@ -69,7 +69,8 @@ impl World {
         self.launch(index, &command, bound);
     }
 
-    fn launch(&mut self, index: usize, command: &[String], address: &str) {
+    /// Starts tracker `index` with a command, and waits until it listens at `address`.
+    pub(crate) fn launch(&mut self, index: usize, command: &[String], address: &str) {
         let name = format!("tracker-{}", index + 1);
         let log = self.log(&name);
         self.journal.note(&name, "starts");

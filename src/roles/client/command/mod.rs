@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use crate::protocol::{
     client::{GroupInfo, LeaveOutcome, MemberInfo, Password, PendingRequest, SessionEntry, TrackerStatus},
+    error::Failure,
     hash::{Blake3Hash, Sha1Hash},
     ids::{DeviceKey, SessionId},
     name::{FileName, GroupName, UserName},
@@ -317,7 +318,7 @@ pub struct DownloadRow {
     /// Seconds to go, where the rate tells.
     pub eta_s: Option<u64>,
     /// Why it waits, is paused or has failed.
-    pub error: Option<crate::protocol::error::Failure>,
+    pub error: Option<Failure>,
 }
 
 /// A peer of a swarm in a listing.
@@ -363,6 +364,8 @@ pub struct TrackerRow {
     pub current: bool,
     /// Its state; `lag` is `None` when nothing is known.
     pub status: TrackerStatus,
+    /// Why this client refuses it: it shows another key than the one known.
+    pub refused: Option<Failure>,
 }
 
 /// What happens without being asked for: notices above the prompt, `event` objects in JSON.

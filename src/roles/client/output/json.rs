@@ -220,10 +220,12 @@ fn share(share: &ShareRow) -> Value {
 }
 
 fn tracker(row: &TrackerRow) -> Value {
-    json!({
+    let body = json!({
         "no": row.status.tracker.0, "address": row.address, "reachable": row.status.reachable, "current": row.current,
         "lag": row.status.lag,
-    })
+    });
+    let refused = row.refused.as_ref().map_or(Value::Null, |failure| json!({ "refused": error(failure) }));
+    joined(body, refused)
 }
 
 fn suspended_share(share: &SuspendedShare) -> Value {
@@ -318,7 +320,7 @@ mod tests {
         {"command":"command","ok":true,"shares":[{"group":"music","name":"a song.mp3","path":"/home/ann/a song.mp3","size":1073741824,"uploaded":3221225472},{"group":"music","name":"old.bin","path":"/home/ann/old.bin","size":1073741824,"uploaded":3221225472,"suspended":"the file has changed"}]}
         {"command":"command","ok":true,"pieces":3,"damaged":[1]}
         {"command":"command","ok":true,"user":"ann","address":"127.0.0.1:6000","device":"ed25519:a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dq"}
-        {"command":"command","ok":true,"trackers":[{"no":1,"address":"10.0.0.1:5001","reachable":true,"current":true,"lag":0},{"no":2,"address":"10.0.0.1:5002","reachable":true,"current":false,"lag":1},{"no":3,"address":"10.0.0.1:5003","reachable":false,"current":false,"lag":null}]}
+        {"command":"command","ok":true,"trackers":[{"no":1,"address":"10.0.0.1:5001","reachable":true,"current":true,"lag":0},{"no":2,"address":"10.0.0.1:5002","reachable":true,"current":false,"lag":1},{"no":3,"address":"10.0.0.1:5003","reachable":false,"current":false,"lag":null,"refused":{"code":"protocol","message":"The tracker shows another key."}}]}
         "#);
     }
 

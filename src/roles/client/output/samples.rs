@@ -118,7 +118,9 @@ fn shares() -> Reply {
 }
 
 fn trackers() -> Reply {
+    let key = || Failure::new(ErrorCode::Protocol, "The tracker shows another key.");
     let row = |no, current, reachable, lag| TrackerRow {
+        refused: (no == 3).then(key),
         address: format!("10.0.0.1:500{no}"),
         current,
         status: TrackerStatus { tracker: TrackerNo(no), reachable, lag, lag_ms: 0 },

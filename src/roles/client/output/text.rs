@@ -250,12 +250,18 @@ impl Text {
 
     fn trackers(self, trackers: &[TrackerRow]) -> String {
         let rows = trackers.iter().map(|row| {
-            let reachable = if row.status.reachable { "reachable" } else { "unreachable" };
+            let reachable = match (&row.refused, row.status.reachable) {
+                (Some(_), _) => "refused",
+                (None, true) => "reachable",
+                (None, false) => "unreachable",
+            };
             let current = if row.current { "in use" } else { "-" };
             let lag = row.status.lag.map_or_else(|| "unknown".to_owned(), lag_text);
             [row.status.tracker.to_string(), row.address.clone(), reachable.to_owned(), current.to_owned(), lag]
         });
-        self.table(["NO", "ADDRESS", "STATE", "USE", "SYNC"], rows.collect(), "No trackers.")
+        let table = self.table(["NO", "ADDRESS", "STATE", "USE", "SYNC"], rows.collect(), "No trackers.");
+        let refused = trackers.iter().filter_map(|row| row.refused.as_ref()).filter(|_| self.terminal);
+        refused.fold(table, |text, failure| text + &self.error(failure))
     }
 
     /// Rows under a heading; `empty` says on a terminal that there are none.

@@ -45,6 +45,10 @@ use crate::{
         environment::{Environment, WallClock},
     },
     store::client::DataDir,
+    transport::{
+        link::dial,
+        tls::{Identity, Protocol},
+    },
 };
 
 /// Requests waiting for the link's task; more make the caller wait.
@@ -98,6 +102,7 @@ struct Shared {
     notices: broadcast::Sender<Notice>,
     presence: Mutex<PresenceMap>,
     presence_changed: Notify,
+    identity: Identity,
     trust: Mutex<Trust>,
     tickets: Tickets,
     wall_clock: Arc<dyn WallClock>,
@@ -134,6 +139,7 @@ impl TrackerLink {
             notices: broadcast::Sender::new(NOTICES),
             presence: Mutex::default(),
             presence_changed: Notify::new(),
+            identity: Identity::new(&setup.identity),
             trust: Mutex::new(trust),
             tickets: Tickets::default(),
             wall_clock: Arc::clone(&env.wall_clock),
@@ -178,6 +184,12 @@ impl TrackerLink {
     /// Whether there is a tracker in use now.
     pub fn is_linked(&self) -> bool {
         self.shared.current.borrow().is_some()
+    }
+
+    /// Dials a tracker, to see whether it is there and shows the key that is known of it: `None` when it is not there.
+    pub async fn probe(&self, env: &Environment, address: &str) -> Option<Result<(), Failure>> {
+        let link = dial(&*env.transport, &self.shared.identity, address, Protocol::Tracker, None).await.ok()?;
+        Some(self.shared.trust().refusal(address, link.device()).map_or(Ok(()), Err))
     }
 
     /// `IP:PORT` that others are told to dial.

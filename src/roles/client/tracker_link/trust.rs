@@ -57,9 +57,14 @@ impl Trust {
                 self.remember(address, key);
                 Ok(())
             }
-            Some(known) if known.key == key => Ok(()),
-            Some(known) => Err(changed_key(address, *known, &key)),
+            Some(_) => self.refusal(address, key).map_or(Ok(()), Err),
         }
+    }
+
+    /// Whether `key` is refused at `address`, and why.
+    pub fn refusal(&self, address: &str, key: DeviceKey) -> Option<Failure> {
+        let known = self.by_address.get(address).filter(|known| known.key != key)?;
+        Some(changed_key(address, *known, &key))
     }
 
     /// A tracker dialled said its time, and whom it vouches for.
@@ -140,11 +145,12 @@ fn refused(why: &str) -> Failure {
 
 fn changed_key(address: &str, known: KnownKey, shown: &DeviceKey) -> Failure {
     let (origin, remedy) = if known.pinned {
-        ("the tracker file pins", "correct the key in the tracker file")
+        ("the tracker file pins", "write its new key into the tracker file")
     } else {
         (
             "this client has known since its first contact",
-            "remove the address from known_trackers in the data directory",
+            "start this client once with --readmit NO=KEY: the tracker's number in the tracker file, and the key that whoever \
+             runs it tells you (p2p tracker … --show-key)",
         )
     };
     let message = format!(
@@ -197,7 +203,7 @@ mod tests {
         assert_eq!(trust.meet("a:1", secret(1).key()), Ok(()));
         assert_eq!(trust.meet("a:1", secret(1).key()), Ok(()));
         let failure = trust.meet("a:1", secret(2).key()).unwrap_err();
-        assert!(failure.message.contains("a:1") && failure.message.contains("known_trackers"), "{failure}");
+        assert!(failure.message.contains("a:1") && failure.message.contains("--readmit"), "{failure}");
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl Cluster {
         let host = self.network.host(u8::try_from(no).unwrap());
         let env = Environment::new(host, Arc::new(SystemDisk), Arc::new(clock), Offload::Inline, [self.starts; 32]);
         let config = TrackerConfig {
+            readmit: Vec::new(),
             info: self.info.clone(),
             no: TrackerNo(u16::try_from(no).unwrap()),
             data_dir: self.folders[no - 1].path().to_owned(),

@@ -48,7 +48,7 @@ fn piped_answers_are_plain_lines() {
     Device:   ed25519:a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dq
     1	10.0.0.1:5001	reachable	in use	in sync
     2	10.0.0.1:5002	reachable	-	1 change behind
-    3	10.0.0.1:5003	unreachable	-	unknown
+    3	10.0.0.1:5003	refused	-	unknown
     ");
 }
 
@@ -93,10 +93,11 @@ fn a_terminal_gets_headings_and_aligned_columns() {
     User:     ann
     Address:  127.0.0.1:6000
     Device:   ed25519:a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dq
-    NO  ADDRESS        STATE        USE     SYNC
-    1   10.0.0.1:5001  reachable    in use  in sync
-    2   10.0.0.1:5002  reachable    -       1 change behind
-    3   10.0.0.1:5003  unreachable  -       unknown
+    NO  ADDRESS        STATE      USE     SYNC
+    1   10.0.0.1:5001  reachable  in use  in sync
+    2   10.0.0.1:5002  reachable  -       1 change behind
+    3   10.0.0.1:5003  refused    -       unknown
+    error[protocol]: The tracker shows another key.
     ");
 }
 
