@@ -31,6 +31,12 @@ pub const MAX_PRESENCE_FILES: usize = 1000;
 pub const MAX_SWARM_PEERS: usize = 200;
 /// Shares a client may have in all.
 pub const MAX_SHARES: usize = 100_000;
+/// Groups that a user may own.
+pub const MAX_OWN_GROUPS: usize = 10_000;
+/// Requests to join that a user may have pending.
+pub const MAX_OWN_REQUESTS: usize = 1000;
+/// Requests to join a group that may be pending.
+pub const MAX_GROUP_REQUESTS: usize = 2000;
 /// Origins in a version vector: listed trackers and the lost disks of their past.
 pub const MAX_ORIGINS: usize = 256;
 /// Bytes in a password.

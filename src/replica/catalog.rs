@@ -40,12 +40,23 @@ pub struct Catalog {
     pub(super) group_names: Claims<GroupName, GroupId>,
     pub(super) shares: Shares,
     pub(super) sessions: Sessions,
+    /// Groups owned, and requests pending, of each user who has any: derived.
+    pub(super) holdings: BTreeMap<UserId, Holdings>,
     pub(super) requests: IdTable<RequestId, Known>,
     /// Changes that are not known to be stable, and what they touched: there may be something to forget once they are.
     pub(super) touched: BTreeMap<Dot, Touched>,
     /// What could not be forgotten yet though all that touched it is stable.
     pub(super) waiting: BTreeSet<Touched>,
     fingerprint: Fingerprint,
+}
+
+/// What a user has that is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holdings {
+    /// Groups owned.
+    pub(super) groups: usize,
+    /// Requests to join that are pending.
+    pub(super) requests: usize,
 }
 
 /// A known request.
@@ -236,6 +247,7 @@ impl Catalog {
             }
         }
         let shares = self.count_group(id, &before);
+        self.note_holdings(id, &before);
         self.note_standings(id, &before, out);
         for share in shares {
             self.refresh_share(share, out);
@@ -282,6 +294,27 @@ impl Catalog {
         };
         let since = [since.wall_ms.to_le_bytes().as_slice(), &since.logical.to_le_bytes()].concat();
         self.count(sign, &[kind, &group.0, &membership.0, &since]);
+    }
+
+    fn note_holdings(&mut self, id: GroupId, before: &Before) {
+        let group = &self.groups[&id];
+        let (was_live, is_live) = (before.owner_membership.is_some(), group.owner_membership().is_some());
+        let owners = [(before.owner, -1, 0), (group.owner(), 1, 0)];
+        let owners = owners.into_iter().filter_map(|(owner, groups, requests)| Some((owner?, groups, requests)));
+        let asked = |standing: Standing| isize::from(standing == Standing::Requested);
+        let touched =
+            before.standings.iter().map(|(user, from)| (*user, 0, asked(group.standing(user)) - asked(*from)));
+        let others = group.asking().filter(|user| was_live != is_live && !before.standings.contains_key(user));
+        let others = others.map(|user| (*user, 0, if is_live { 1 } else { -1 }));
+        let changes: Vec<(UserId, isize, isize)> = owners.chain(touched).chain(others).collect();
+        for (user, groups, requests) in changes {
+            let holdings = self.holdings.entry(user).or_default();
+            holdings.groups = holdings.groups.saturating_add_signed(groups);
+            holdings.requests = holdings.requests.saturating_add_signed(requests);
+            if *holdings == Holdings::default() {
+                self.holdings.remove(&user);
+            }
+        }
     }
 
     fn note_standings(&self, id: GroupId, before: &Before, out: &mut Vec<Effect>) {

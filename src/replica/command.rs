@@ -5,7 +5,7 @@ use crate::protocol::{
     client::{Answer, LeaveOutcome, Standing},
     error::{ErrorCode, Failure},
     ids::{DeviceKey, FileId, GroupId, MembershipId, RequestId, SessionId, ShareId, UserId},
-    limits::MAX_SHARES,
+    limits::{MAX_GROUP_REQUESTS, MAX_OWN_GROUPS, MAX_OWN_REQUESTS, MAX_SHARES},
     manifest::ManifestHeader,
     name::{GroupName, UserName},
     record::{ChangeBody, Credential, Done, EndReason},
@@ -274,6 +274,11 @@ impl Writer<'_> {
                 format!("The group {name} exists already. Choose another name, or ask to join: join_group {name}");
             return Err(Failure::new(ErrorCode::GroupExists, message));
         }
+        if self.catalog.owned_groups(&self.user) >= MAX_OWN_GROUPS {
+            return Err(too_much(&format!(
+                "You own {MAX_OWN_GROUPS} groups, the most one user may. Leave one first: leave_group"
+            )));
+        }
         Ok(append(ChangeBody::GroupCreated { name: name.clone(), owner: self.user }, Timestamp::default()))
     }
 
@@ -286,6 +291,14 @@ impl Writer<'_> {
             Standing::Requested => {
                 let message = format!("You have asked to join {name} already: its owner has to accept the request.");
                 Err(Failure::new(ErrorCode::AlreadyRequested, message))
+            }
+            Standing::None if self.catalog.pending_requests_of(&self.user) >= MAX_OWN_REQUESTS => {
+                let most = format!("{MAX_OWN_REQUESTS} requests of yours are pending, the most there may be.");
+                Err(too_much(&format!("{most} Withdraw one first: leave_group")))
+            }
+            Standing::None if self.catalog.pending_requests(&group) >= MAX_GROUP_REQUESTS => {
+                let most = format!("{MAX_GROUP_REQUESTS} requests to join {name} are pending, the most there may be.");
+                Err(too_much(&format!("{most} Try again when its owner has answered some.")))
             }
             Standing::None => {
                 let after = self.ownership(&group)?.0;
@@ -408,7 +421,7 @@ impl Writer<'_> {
         if self.catalog.share_count(self.user, self.device) >= MAX_SHARES {
             let message =
                 format!("This client shares {MAX_SHARES} files, the most it may. Stop sharing one first: stop_share");
-            return Err(Failure::new(ErrorCode::Usage, message));
+            return Err(too_much(&message));
         }
         let (group, user, device, membership) = (*group, self.user, self.device, member.id);
         let body = ChangeBody::ShareBegun { group, user, device, membership, manifest: manifest.clone() };
@@ -450,6 +463,11 @@ pub fn or_stale(failure: Failure, is_caught_up: bool) -> Failure {
             | NotShared
     );
     if missing && !is_caught_up { stale(&failure.message) } else { failure }
+}
+
+/// What is asked for would be more than anybody may have.
+fn too_much(message: &str) -> Failure {
+    Failure::new(ErrorCode::Usage, message)
 }
 
 fn stale(what: &str) -> Failure {

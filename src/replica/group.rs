@@ -305,6 +305,16 @@ impl Group {
         u32::try_from(self.members.len()).unwrap_or(u32::MAX)
     }
 
+    /// Users who ask to join, or would if the group were live.
+    pub(super) fn asking(&self) -> impl Iterator<Item = &UserId> + '_ {
+        self.pending.keys()
+    }
+
+    /// Number of users who ask to join.
+    pub fn pending_count(&self) -> usize {
+        if self.is_live() { self.pending.len() } else { 0 }
+    }
+
     /// Users who ask to join, with the time of their request.
     pub fn pending(&self) -> impl Iterator<Item = (UserId, Timestamp)> + '_ {
         self.pending.iter().filter(|_| self.is_live()).map(|(&user, &since)| (user, since))

@@ -168,6 +168,21 @@ impl Catalog {
         self.groups.get(group).into_iter().flat_map(|group| group.members())
     }
 
+    /// Groups that a user owns.
+    pub fn owned_groups(&self, user: &UserId) -> usize {
+        self.holdings.get(user).map_or(0, |holdings| holdings.groups)
+    }
+
+    /// Requests of a user that are pending.
+    pub fn pending_requests_of(&self, user: &UserId) -> usize {
+        self.holdings.get(user).map_or(0, |holdings| holdings.requests)
+    }
+
+    /// Requests to join a group that are pending.
+    pub fn pending_requests(&self, group: &GroupId) -> usize {
+        self.groups.get(group).map_or(0, |group| group.pending_count())
+    }
+
     /// A live group, with the standing of `caller`.
     pub fn group_info(&self, group: &GroupId, caller: &UserId) -> Option<GroupInfo> {
         let record = self.groups.get(group)?;

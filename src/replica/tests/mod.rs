@@ -161,6 +161,9 @@ impl Cluster {
     fn answers(&self, catalog: &Catalog) -> String {
         let mut out = Vec::new();
         for user in &self.users {
+            let count = |wanted| catalog.groups.sum(|group| usize::from(group.standing(user) == wanted));
+            assert_eq!(catalog.owned_groups(user), count(Standing::Owner), "what is counted is what there is");
+            assert_eq!(catalog.pending_requests_of(user), count(Standing::Requested), "the same of requests");
             out.push(format!("{:?} {:?}", catalog.user_name(user), catalog.credential(user).map(|(at, c)| (at, &c.0))));
             out.push(format!("{:?}", catalog.list_groups(user, 0)));
             let own: Vec<_> = catalog.shares_of_device(*user, device(0)).collect();

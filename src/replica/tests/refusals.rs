@@ -1,7 +1,7 @@
 //! Each refusal of a write, by its code.
 
 use super::*;
-use crate::protocol::limits::LISTING_PAGE;
+use crate::protocol::limits::{LISTING_PAGE, MAX_GROUP_REQUESTS, MAX_OWN_GROUPS, MAX_OWN_REQUESTS};
 
 fn settled() -> (Cluster, UserId, UserId, UserId, GroupId) {
     let mut cluster = Cluster::new(2);
@@ -96,4 +96,40 @@ fn listings_come_in_pages() {
     let last = catalog.list_groups(&ann, LISTING_PAGE);
     assert_eq!((last.entries.len(), last.more), (1, false));
     assert_eq!(last.entries[0].name, group("g0500"));
+}
+
+#[test]
+fn nobody_owns_more_groups_or_asks_more_often_than_anybody_may() {
+    let mut cluster = Cluster::new(1);
+    let [ann, bob] = ["ann", "bob"].map(|name| cluster.register(0, name));
+    for n in 0..MAX_OWN_GROUPS {
+        cluster.write(0, ann, &create(&format!("g{n}"))).unwrap();
+    }
+    assert_eq!(cluster.write(0, ann, &create("more")).unwrap_err().code, ErrorCode::Usage);
+    cluster.write(0, bob, &create("more")).unwrap();
+    cluster.write(0, ann, &leave("g0")).unwrap();
+    cluster.write(0, ann, &create("again")).unwrap();
+    for n in 1..=MAX_OWN_REQUESTS {
+        cluster.write(0, bob, &join(&format!("g{n}"))).unwrap();
+    }
+    assert_eq!(cluster.write(0, bob, &join("again")).unwrap_err().code, ErrorCode::Usage);
+    cluster.write(0, bob, &leave("g1")).unwrap();
+    cluster.write(0, ann, &accept("g2", "bob")).unwrap();
+    cluster.write(0, bob, &join("again")).unwrap();
+    cluster.write(0, bob, &join("g1")).unwrap();
+    assert_eq!(cluster.write(0, bob, &join("g2000")).unwrap_err().code, ErrorCode::Usage);
+}
+
+#[test]
+fn a_group_has_so_many_pending_requests_and_no_more() {
+    let mut cluster = Cluster::new(1);
+    let [ann, zoe] = ["ann", "zoe"].map(|name| cluster.register(0, name));
+    cluster.write(0, ann, &create("g")).unwrap();
+    for n in 0..MAX_GROUP_REQUESTS {
+        let user = cluster.register(0, &format!("user{n}"));
+        cluster.write(0, user, &join("g")).unwrap();
+    }
+    assert_eq!(cluster.write(0, zoe, &join("g")).unwrap_err().code, ErrorCode::Usage);
+    cluster.write(0, ann, &reject("g", "user7")).unwrap();
+    cluster.write(0, zoe, &join("g")).unwrap();
 }
