@@ -49,6 +49,25 @@ fn a_small_swarm_is_held_against_the_least_time() {
 }
 
 #[test]
+fn a_range_is_told_line_by_line_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("plot.svg");
+    let arguments = ["bench", "transfer", "--size", "16MiB", "--leechers", "2,1", "--json", "--plot"];
+    let output = run(&[&arguments[..], &[plot.to_str().unwrap()]].concat(), "");
+    assert!(output.status.success(), "{output:?}");
+    let lines = std::str::from_utf8(&output.stdout).unwrap().lines();
+    let leechers: Vec<_> = lines.map(|line| serde_json::from_str::<Value>(line).unwrap()["leechers"].clone()).collect();
+    assert_eq!(leechers, [2, 1]);
+    let svg = std::fs::read_to_string(plot).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("leechers"), "{svg}");
+    let nowhere = run(&[&arguments[..], &["/no/such/folder/plot.svg"]].concat(), "");
+    assert!(
+        !nowhere.status.success() && nowhere.stdout.is_empty(),
+        "it is said before anything is measured: {nowhere:?}"
+    );
+}
+
+#[test]
 fn a_small_file_is_timed_from_command_to_last_byte() {
     let members = ["first_ms", "first_worst_ms", "runs", "second_ms", "second_worst_ms", "size", "verified"];
     let report = report(&["start", "--size", "16MiB", "--runs", "2"], &members);

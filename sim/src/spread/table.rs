@@ -1,9 +1,14 @@
 //! Swarms of many sizes, as a table.
 
 use std::{
+    collections::BTreeMap,
+    fs,
     io::{self, Write},
+    path::PathBuf,
     thread,
 };
+
+use p2p::roles::bench::plot::{Axis, Chart, Line, line_chart};
 
 use super::{Case, Outcome, Policy, Twist, world};
 
@@ -22,7 +27,13 @@ pub(crate) struct Arguments {
     /// Leave out the swarms in which something happens
     #[arg(long)]
     calm: bool,
+    /// Draw the last completion over the leechers, a line for each number of pieces, as an SVG file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
+
+/// The most that control bytes may be of the payload (SWARM.md).
+const CONTROL: f64 = 0.005;
 
 /// Sizes at which something happens.
 const TWISTED: [(u32, u32); 3] = [(16, 64), (64, 64), (64, 256)];
@@ -53,13 +64,14 @@ pub(crate) fn print(arguments: &Arguments, out: &mut impl Write) -> io::Result<b
     writeln!(out, "Last completion over the least possible time; the worst of {seeds} runs (naive: of one).\n")?;
     writeln!(out, "| leechers | pieces | ours | target | naive | copies from the seeder | control bytes |")?;
     writeln!(out, "|---|---|---|---|---|---|---|")?;
-    let mut held = true;
+    let (mut held, mut curves) = (true, BTreeMap::<u32, Vec<(f64, f64)>>::new());
     let sizes = arguments.leechers.iter().flat_map(|n| arguments.pieces.iter().map(move |m| (*n, *m)));
     for (leechers, pieces) in sizes {
         let case = Case { leechers, pieces, twist: Twist::None, policy: Policy::Ours };
         let ours = Worst::of(&case, seeds);
         let naive = Worst::of(&Case { policy: Policy::Naive, ..case }, 1);
         held &= ours.holds(&case);
+        curves.entry(pieces).or_default().extend(ours.ratio.map(|ratio| (f64::from(leechers), ratio)));
         let (ratio, target, copies) = (text(ours.ratio), wanted(&case), ours.copies);
         let control = ours.control * 100.0;
         writeln!(
@@ -69,10 +81,30 @@ pub(crate) fn print(arguments: &Arguments, out: &mut impl Write) -> io::Result<b
         )?;
         out.flush()?;
     }
+    if let Some(path) = &arguments.plot {
+        #[expect(clippy::disallowed_methods, reason = "drawn beside the runs")]
+        fs::write(path, draw(curves))?;
+    }
     if !arguments.calm {
         held &= twisted(seeds, out)?;
     }
     Ok(held)
+}
+
+/// The chart of what each number of pieces took, at each number of leechers.
+fn draw(mut curves: BTreeMap<u32, Vec<(f64, f64)>>) -> String {
+    for points in curves.values_mut() {
+        points.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    }
+    let names: Vec<String> = curves.keys().map(|pieces| format!("{pieces} pieces")).collect();
+    let lines: Vec<Line> = names.iter().zip(curves.values()).map(|(name, points)| Line { name, points }).collect();
+    line_chart(&Chart {
+        title: "How near swarms come to the least possible time",
+        x: Axis { label: "leechers", is_log: true, from: None },
+        y: Axis { label: "last completion over the least possible time", is_log: false, from: Some(1.0) },
+        lines: &lines,
+        target: None,
+    })
 }
 
 fn twisted(seeds: u64, out: &mut impl Write) -> io::Result<bool> {
@@ -118,7 +150,7 @@ impl Worst {
     }
 
     fn holds(&self, case: &Case) -> bool {
-        target(case).is_none_or(|most| self.ratio.is_some_and(|ratio| ratio <= most))
+        self.control <= CONTROL && target(case).is_none_or(|most| self.ratio.is_some_and(|ratio| ratio <= most))
     }
 }
 

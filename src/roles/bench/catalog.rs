@@ -4,23 +4,25 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    BenchError, Common,
+    BenchError,
+    plot::Axis,
     report::{self, MIB, float, round, verdict},
+    sweep::{self, Curves, Swept},
     town::{Load, census::Census, cluster::Cluster, lookups, meter::Rate, writes},
 };
 
 /// How large, and for how long.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Shares, each of a file of its own; there is a user for every 10 of them and a group for every 100
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
-    pub shares: u32,
+    /// Shares, each of a file of its own; there is a user for every 10 of them and a group for every 100; or several numbers of them: 10000,100000
+    #[arg(long, default_value = "100000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    pub shares: Vec<u32>,
     /// How much of it.
     #[command(flatten)]
     pub load: Load,
     /// Where, and how it is told.
     #[command(flatten)]
-    pub common: Common,
+    pub told: Swept,
 }
 
 /// The measurements. The member names are part of the command contract.
@@ -89,10 +91,23 @@ impl report::Report for Report {
     }
 }
 
+const CURVES: Curves<Report> = Curves {
+    title: "What a catalog costs two trackers",
+    x: "shares",
+    y: Axis { label: "seconds", is_log: true, from: None },
+    target: None,
+    lines: &[("start", |it| it.large.start_s), ("sync to an empty tracker", |it| it.large.sync_s)],
+};
+
+/// Measures with each number of shares.
+pub(super) async fn run(options: &Options) -> Result<bool, BenchError> {
+    sweep::over(&options.shares, &options.told, &CURVES, async |shares| compare(options, shares).await).await
+}
+
 /// Measures the hundredth, then the whole.
-pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
-    let (small, is_small_right) = measure(options, options.shares / 100).await?;
-    let (large, is_large_right) = measure(options, options.shares).await?;
+async fn compare(options: &Options, shares: u32) -> Result<Report, BenchError> {
+    let (small, is_small_right) = measure(options, shares / 100).await?;
+    let (large, is_large_right) = measure(options, shares).await?;
     let ratio = |cost: fn(&Size) -> f64| round(cost(&large) / cost(&small).max(f64::MIN_POSITIVE));
     let lookup_ratio = ratio(|size| size.lookups.trackers_us);
     let write_ratio = ratio(|size| size.writes.trackers_us);
@@ -102,7 +117,7 @@ pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
 async fn measure(options: &Options, shares: u32) -> Result<(Size, bool), BenchError> {
     let (Load { links, writers, .. }, time) = (options.load, options.load.time());
     let census = Census::of_shares(shares);
-    let mut cluster = Cluster::found(options.common.dir.as_deref(), census, 2)?;
+    let mut cluster = Cluster::found(options.told.common.dir.as_deref(), census, 2)?;
     let start_s = cluster.start(1).await?.as_secs_f64();
     let start_cpu_s = cluster.cpu_s();
     let resident = cluster.settled(1).await;

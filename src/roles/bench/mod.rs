@@ -13,6 +13,7 @@ mod delivery;
 mod payload;
 mod process;
 mod stage;
+mod sweep;
 pub mod town;
 
 use std::{io, path::PathBuf};
@@ -87,17 +88,17 @@ impl BenchError {
     }
 }
 
-/// Runs a scenario and writes its report to standard output: a table, or one JSON object.
+/// Runs a scenario and writes its reports to standard output, each a table or one JSON object in a line.
 ///
 /// The answer is whether all bytes and hashes are as they should be.
 pub async fn run(scenario: Scenario) -> Result<bool, BenchError> {
     match scenario {
-        Scenario::Transfer(options) => tell(&transfer::run(&options).await?, options.common.json),
+        Scenario::Transfer(options) => transfer::run(&options).await,
         Scenario::Start(options) => tell(&start::run(&options).await?, options.common.json),
-        Scenario::Swarm(options) => tell(&swarm::run(&options).await?, options.common.json),
+        Scenario::Swarm(options) => swarm::run(&options).await,
         Scenario::Hash(options) => tell(&hash::run(&options).await?, options.json),
-        Scenario::Tracker(options) => tell(&tracker::run(&options).await?, options.common.json),
-        Scenario::Catalog(options) => tell(&catalog::run(&options).await?, options.common.json),
+        Scenario::Tracker(options) => tracker::run(&options).await,
+        Scenario::Catalog(options) => catalog::run(&options).await,
     }
 }
 

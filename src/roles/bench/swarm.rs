@@ -3,20 +3,22 @@
 use serde::Serialize;
 
 use super::{
-    BenchError, Common,
+    BenchError,
     delivery::{Delivered, Delivery},
     payload::parse_size,
+    plot::Axis,
     report::{self, Cost, GIB, MIB, float, round},
     stage::Stage,
+    sweep::{self, Curves, Swept},
 };
 use crate::{protocol::piece::piece_count, roles::client::command::Rate};
 
 /// How many fetch what, and how fast each may send.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Peers that fetch the file from one that has it, and from each other
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub leechers: u32,
+    /// Peers that fetch the file from one that has it, and from each other, or several numbers of them: 1,4,16
+    #[arg(long, default_value = "16", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub leechers: Vec<u32>,
     /// Size of the file, 16MiB to 16GiB
     #[arg(long, default_value = "32MiB", value_parser = parse_size)]
     pub size: u64,
@@ -25,7 +27,7 @@ pub struct Options {
     pub up_limit: Rate,
     /// Where, and how it is told.
     #[command(flatten)]
-    pub common: Common,
+    pub told: Swept,
 }
 
 fn parse_limit(text: &str) -> Result<Rate, String> {
@@ -86,18 +88,31 @@ fn bound(leechers: u32, pieces: u32) -> f64 {
     1.0 + f64::from(leechers.max(1).ilog2()) / f64::from(pieces.max(1))
 }
 
+const CURVES: Curves<Report> = Curves {
+    title: "How near a swarm comes to the least possible time",
+    x: "leechers",
+    y: Axis { label: "time over the least possible", is_log: false, from: Some(1.0) },
+    target: None,
+    lines: &[("last completion", |it| it.ratio), ("copies from the seeder", |it| it.seeder_copies)],
+};
+
+/// Measures with each number of leechers.
+pub(super) async fn run(options: &Options) -> Result<bool, BenchError> {
+    sweep::over(&options.leechers, &options.told, &CURVES, async |leechers| measure(options, leechers).await).await
+}
+
 /// Starts every peer, spreads the file, and measures.
-pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
+async fn measure(options: &Options, leechers: u32) -> Result<Report, BenchError> {
     let limit = options.up_limit.0.to_string();
     let limited = ["--upload-limit", &limit];
-    let stage = Stage::set(options.common.dir.as_deref())?;
-    let delivery = Delivery { size: options.size, seeders: 1, leechers: options.leechers, options: &limited };
+    let stage = Stage::set(options.told.common.dir.as_deref())?;
+    let delivery = Delivery { size: options.size, seeders: 1, leechers, options: &limited };
     let Delivered { mut seeders, bytes, wall_s, cost } = delivery.run(&stage).await?;
     let uploaded = seeders[0].ask("show_shares").await?["shares"][0]["uploaded"].as_u64().unwrap_or_default();
     let pieces = piece_count(options.size);
-    let bound_s = bound(options.leechers, pieces) * float(options.size) / float(options.up_limit.0);
+    let bound_s = bound(leechers, pieces) * float(options.size) / float(options.up_limit.0);
     Ok(Report {
-        leechers: options.leechers,
+        leechers,
         pieces,
         up_limit: options.up_limit.0,
         bytes,

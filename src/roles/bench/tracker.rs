@@ -5,8 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    BenchError, Common,
+    BenchError,
+    plot::Axis,
     report::{self, MIB, float, round, verdict},
+    sweep::{self, Curves, Swept},
     town::{
         Load,
         census::{Census, MEMBERS},
@@ -21,9 +23,9 @@ use super::{
 /// How many there are, and for how long they are at it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Sessions that are online, rounded up to whole groups of 20
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub sessions: u32,
+    /// Sessions that are online, rounded up to whole groups of 20, or several numbers of them: 100,1000,10000
+    #[arg(long, default_value = "1000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sessions: Vec<u32>,
     /// How much of it.
     #[command(flatten)]
     pub load: Load,
@@ -32,7 +34,7 @@ pub struct Options {
     pub connections: u32,
     /// Where, and how it is told.
     #[command(flatten)]
-    pub common: Common,
+    pub told: Swept,
 }
 
 /// The measurements. The member names are part of the command contract.
@@ -93,11 +95,29 @@ impl report::Report for Report {
     }
 }
 
+const CURVES: Curves<Report> = Curves {
+    title: "What two trackers carry",
+    x: "sessions online",
+    y: Axis { label: "a second", is_log: true, from: None },
+    target: None,
+    lines: &[
+        ("announces, lookups", |it| it.presence.per_s),
+        ("announces passed on", |it| it.crowd_per_s),
+        ("durable writes", |it| it.writes.per_s),
+        ("logins", |it| it.logins.per_s),
+    ],
+};
+
+/// Measures with each number of sessions.
+pub(super) async fn run(options: &Options) -> Result<bool, BenchError> {
+    sweep::over(&options.sessions, &options.told, &CURVES, async |sessions| measure(options, sessions).await).await
+}
+
 /// Starts both trackers and measures one load after the other.
-pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
-    let sessions = options.sessions.next_multiple_of(MEMBERS);
+async fn measure(options: &Options, sessions: u32) -> Result<Report, BenchError> {
+    let sessions = sessions.next_multiple_of(MEMBERS);
     let (Load { links, writers, .. }, time) = (options.load, options.load.time());
-    let cluster = Arc::new(Cluster::run(options.common.dir.as_deref(), Census::of_sessions(sessions)).await?);
+    let cluster = Arc::new(Cluster::run(options.told.common.dir.as_deref(), Census::of_sessions(sessions)).await?);
 
     let (writes, are_kept) = writes::run(&cluster, links, writers, time).await?;
     let (logins, are_in) = writes::log_in(&cluster, time).await?;

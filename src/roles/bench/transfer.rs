@@ -3,11 +3,13 @@
 use serde::Serialize;
 
 use super::{
-    BenchError, Common,
+    BenchError,
     delivery::{Delivered, Delivery},
     payload::parse_size,
+    plot::Axis,
     report::{self, Cost, GIB, MIB, float, round},
     stage::Stage,
+    sweep::{self, Curves, Swept},
 };
 
 /// What is to be transferred, between how many, and where.
@@ -19,12 +21,12 @@ pub struct Options {
     /// Peers that have the file from the start
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub seeders: u32,
-    /// Peers that fetch it
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub leechers: u32,
+    /// Peers that fetch it, or several numbers of them: 1,2,4
+    #[arg(long, default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub leechers: Vec<u32>,
     /// Where, and how it is told.
     #[command(flatten)]
-    pub common: Common,
+    pub told: Swept,
 }
 
 /// The measurements of one transfer. The member names are part of the command contract.
@@ -62,10 +64,23 @@ impl report::Report for Report {
     }
 }
 
+const CURVES: Curves<Report> = Curves {
+    title: "One file to many peers on one machine",
+    x: "leechers",
+    y: Axis { label: "MiB delivered in a second", is_log: false, from: Some(0.0) },
+    target: None,
+    lines: &[("all together", |it| it.mib_per_s), ("each", |it| it.mib_per_s / f64::from(it.leechers))],
+};
+
+/// Measures with each number of leechers.
+pub(super) async fn run(options: &Options) -> Result<bool, BenchError> {
+    sweep::over(&options.leechers, &options.told, &CURVES, async |leechers| measure(options, leechers).await).await
+}
+
 /// Starts every peer, moves the file, and measures.
-pub(super) async fn run(options: &Options) -> Result<Report, BenchError> {
-    let Options { size, seeders, leechers, .. } = *options;
-    let stage = Stage::set(options.common.dir.as_deref())?;
+async fn measure(options: &Options, leechers: u32) -> Result<Report, BenchError> {
+    let Options { size, seeders, .. } = *options;
+    let stage = Stage::set(options.told.common.dir.as_deref())?;
     let delivery = Delivery { size, seeders, leechers, options: &[] };
     let Delivered { bytes, wall_s, cost, .. } = delivery.run(&stage).await?;
     Ok(Report { seeders, leechers, bytes, wall_s: round(wall_s), mib_per_s: round(float(bytes) / MIB / wall_s), cost })
