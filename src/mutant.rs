@@ -81,6 +81,8 @@ mutants! {
     ServeEndedSession = "serve-ended-session",
     /// A piece counts as verified without a look at it.
     SkipVerify = "skip-verify",
+    /// A piece counts as verified when its SHA-1 is right.
+    SkipBlake3 = "skip-blake3",
     /// Who sent a bad piece is asked again.
     NeverBan = "never-ban",
     /// Who stalls is waited for.

@@ -45,6 +45,7 @@ pub(crate) const MUST: &[&str] = &[
     "disk: an error was said",
     "disk: a download paused and was resumed",
     "world: a role gave up for its disk",
+    "hostile: a piece of the right SHA-1",
     "hostile: address leads to another tracker",
     "hostile: an account asks for what members may know",
     "hostile: another key than announced",

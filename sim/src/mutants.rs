@@ -28,7 +28,7 @@ fn likely(mutant: Mutant) -> &'static [&'static str] {
         M::FetchAgain => &["resume", "swarm"],
         M::AdmitAnyTracker | M::AcceptForgedTicket | M::AcceptStolenTicket => &["stranger"],
         M::ServeFormerMember | M::ServeEndedSession | M::AcceptStaleTicket => &["removal"],
-        M::SkipVerify | M::NeverBan | M::NeverSnub => &["hostile"],
+        M::SkipVerify | M::SkipBlake3 | M::NeverBan | M::NeverSnub => &["hostile"],
         M::ForgetEnd | M::FirstPasswordWins | M::OwnerStays => &["model"],
         M::LaterClaimWins | M::HideStale => &["partition"],
         M::ForgetRequestId => &["storm", "disks"],

@@ -65,6 +65,10 @@ pub(crate) enum Vice {
     Floods,
 }
 
+/// The first bytes of two files that have one SHA-1, whatever follows (Stevens and others: The first collision for full SHA-1).
+pub(crate) const SHATTERED: [&[u8]; 2] =
+    [include_bytes!("../../../tests/data/shattered-1.bin"), include_bytes!("../../../tests/data/shattered-2.bin")];
+
 /// Which pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {
@@ -388,7 +392,12 @@ impl Server {
     async fn taint(&self, writer: &mut WireWriter, block: Block) -> Acted<()> {
         reached(self.vice.name());
         let mut bytes = self.bait.bytes(block);
-        bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+        if let Some(known) = bytes.strip_prefix(SHATTERED[0]) {
+            reached("hostile: a piece of the right SHA-1");
+            bytes = [SHATTERED[1], known].concat();
+        } else {
+            bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+        }
         self.count(|counts| counts.lies += 1);
         Ok(writer.bytes(&block_frame(&self.bait.file, block.piece, block.offset, &bytes)).await?)
     }

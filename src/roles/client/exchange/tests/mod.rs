@@ -6,7 +6,7 @@ mod town;
 
 use std::{path::Path, time::Duration};
 
-use stranger::{Heard, Vice, knock, linger, refuse, rejoin, seed_badly};
+use stranger::{Heard, Vice, knock, linger, refuse, rejoin, seed_badly, shattered};
 use tokio::time::{Instant, sleep};
 use town::{Client, Town, content, group, name};
 
@@ -102,6 +102,40 @@ async fn with_liars_only_the_download_fails_for_integrity() {
     bob.download("file").await;
     assert_eq!(bob.wait().await.unwrap_err().code, ErrorCode::Integrity);
     assert_eq!(bob.rows().await[0].state, DownloadState::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_of_the_right_sha1_is_not_passed_off_for_another() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    let path = town.write("file", 3 * PIECE);
+    std::fs::write(&path, shattered(0, 3 * PIECE)).unwrap();
+    let file = ann.upload(&path).await;
+    ann.exchange.logged_out().await;
+    seed_badly(&town, "eve", file, Vice::Collides).await;
+    bob.download("file").await;
+    assert_eq!(bob.wait().await.unwrap_err().code, ErrorCode::Integrity);
+    assert!(!bob.folder.join("file").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_files_of_one_sha1_are_two_files() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    let mut files = Vec::new();
+    for (index, name) in ["one", "other"].into_iter().enumerate() {
+        let path = town.write(name, 2 * PIECE);
+        std::fs::write(&path, shattered(index, 2 * PIECE)).unwrap();
+        files.push(ann.upload(&path).await);
+    }
+    let [one, other] = [town.file(files[0]), town.file(files[1])];
+    assert_eq!(one.sha1, other.sha1, "this is what was broken");
+    assert_ne!(one.blake3, other.blake3);
+    for (index, name) in ["one", "other"].into_iter().enumerate() {
+        let path = bob.download(name).await;
+        bob.wait().await.unwrap();
+        assert!(std::fs::read(&path).unwrap() == shattered(index, 2 * PIECE), "{name} differs");
+    }
 }
 
 #[tokio::test(start_paused = true)]

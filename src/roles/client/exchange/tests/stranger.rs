@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::town::{GROUP, Town};
+use super::town::{GROUP, Town, content};
 use crate::{
     protocol::{
         bitfield::Bitfield,
@@ -37,9 +37,18 @@ pub(super) enum Vice {
     LiesAndHangsUp,
     /// The same, and says what it has in a message of its own, before its ticket can have been checked.
     LiesInTwoWords,
+    /// Sends bytes that are not the file's and have the same SHA-1.
+    Collides,
     /// Never answers.
     Stalls,
 }
+
+/// The first bytes of two files that have one SHA-1 (Stevens and others: The first collision for full SHA-1, 2017). Whatever
+/// follows, it is still one.
+pub(super) const SHATTERED: [&[u8]; 2] = [
+    include_bytes!("../../../../../tests/data/shattered-1.bin"),
+    include_bytes!("../../../../../tests/data/shattered-2.bin"),
+];
 
 /// Announces itself as a seeder of a file, and is a bad one.
 pub(super) async fn seed_badly(town: &Town, name: &str, file: FileId, vice: Vice) -> DeviceKey {
@@ -80,7 +89,7 @@ async fn serve_badly(link: Link, file: FileId, ticket: Signed, pieces: Bitfield,
             PeerMessage::Request { blocks, .. } if vice != Vice::Stalls => {
                 writer.queue(&PeerMessage::Unchoke { file, suggested: None });
                 for block in blocks {
-                    writer.queue_block(&file, block, Bytes::from(vec![7; block.length as usize]));
+                    writer.queue_block(&file, block, Bytes::from(lie(block, vice)));
                 }
             }
             _ => {}
@@ -90,6 +99,20 @@ async fn serve_badly(link: Link, file: FileId, ticket: Signed, pieces: Bitfield,
             return;
         }
     }
+}
+
+fn lie(block: Block, vice: Vice) -> Vec<u8> {
+    if vice != Vice::Collides {
+        return vec![7; block.length as usize];
+    }
+    let whole = shattered(1, 3 * PIECE_SIZE as usize);
+    let begin = usize::try_from(block.piece.start()).unwrap() + block.offset as usize;
+    whole[begin..begin + block.length as usize].to_vec()
+}
+
+/// One of two files of a size that have one SHA-1.
+pub(super) fn shattered(which: usize, size: usize) -> Vec<u8> {
+    [SHATTERED[which], &content(size)[SHATTERED[which].len()..]].concat()
 }
 
 /// Dials a client and asks to take part in a file with a ticket of one's own choice; returns what it says until it has nothing to
