@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
     str::FromStr,
     sync::{Arc, Mutex},
@@ -48,7 +49,7 @@ impl LogTarget {
     pub fn open(file: Option<&PathBuf>) -> Result<Self, Failure> {
         let Some(path) = file else { return Ok(Self::new(io::stderr())) };
         #[expect(clippy::disallowed_types, reason = "the log is no role's file")]
-        let file = std::fs::File::options().create(true).append(true).open(path);
+        let file = std::fs::File::options().create(true).append(true).mode(0o600).open(path);
         let failed =
             |error| Failure::new(ErrorCode::Io, format!("The log file {} cannot be written: {error}.", path.display()));
         file.map(Self::new).map_err(failed)

@@ -1,6 +1,6 @@
 //! Arguments, pipes, signals and exit statuses.
 
-use std::{fs, net::TcpListener, process::Output};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Output};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -176,6 +176,22 @@ fn a_port_or_a_data_folder_in_use_is_refused_clearly() {
     refused(&["tracker", &info, "1", "--data-dir", &tracker_data], 1, &["use"]);
     assert!(world.tracker(0).is_running());
     drop(alice);
+}
+
+#[test]
+fn a_data_folder_that_others_can_look_into_is_refused_until_it_is_private() {
+    let world = World::new(1);
+    let (info, data) = (world.info(), world.path("data/open"));
+    let folder = data.to_string_lossy().into_owned();
+    fs::create_dir_all(&data).unwrap();
+    let set = |mode| fs::set_permissions(&data, fs::Permissions::from_mode(mode)).unwrap();
+    set(0o755);
+    refused(&["client", &free_address(), &info, "--data-dir", &folder], 1, &[&folder, "chmod 700"]);
+    refused(&["tracker", &info, "1", "--data-dir", &folder], 1, &[&folder, "chmod 700"]);
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "nothing was put there");
+    set(0o700);
+    let output = run(&["client", &free_address(), &info, "--data-dir", &folder, "-c", "help"], "");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]

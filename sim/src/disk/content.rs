@@ -60,7 +60,7 @@ impl Contents {
 
     pub(super) fn stat(&self, inode: u64) -> Stat {
         let (size, modified_ns) = (self.size(inode), self.files[&inode].modified_ns);
-        Stat { is_dir: false, stamp: FileStamp { size, modified_ns, inode, device: 1 } }
+        Stat { is_dir: false, is_private: true, stamp: FileStamp { size, modified_ns, inode, device: 1 } }
     }
 
     pub(super) fn all(&self, inode: u64) -> &[u8] {

@@ -181,9 +181,11 @@ impl Disk for SimDisk {
         let state = self.lock();
         match state.names.entry(&plain(path)).ok_or(io::ErrorKind::NotFound)? {
             Entry::File(inode) => Ok(state.contents.stat(inode)),
-            Entry::Folder => {
-                Ok(Stat { is_dir: true, stamp: FileStamp { size: 0, modified_ns: 0, inode: 0, device: 1 } })
-            }
+            Entry::Folder => Ok(Stat {
+                is_dir: true,
+                is_private: true,
+                stamp: FileStamp { size: 0, modified_ns: 0, inode: 0, device: 1 },
+            }),
         }
     }
 

@@ -52,6 +52,7 @@ use crate::{
     },
     store::{
         database::open_database,
+        disk::{Disk, private_dir},
         tracker::{Past, StoreError, TrackerStore},
     },
     transport::tls::Identity,
@@ -474,12 +475,12 @@ fn check_pinned(config: &TrackerConfig, own: DeviceKey) -> Result<(), Failure> {
 }
 
 impl Opened {
-    fn read(disk: &dyn crate::store::disk::Disk, config: &TrackerConfig, fresh: [u8; 32]) -> Result<Self, Failure> {
+    fn read(disk: &dyn Disk, config: &TrackerConfig, fresh: [u8; 32]) -> Result<Self, Failure> {
         let folder = &config.data_dir;
         for readmitted in &config.readmit {
             readmitted.find(&config.info.trackers)?;
         }
-        disk.create_dir_all(folder).map_err(|error| cannot_open(config, &error))?;
+        private_dir(disk, folder).map_err(|error| cannot_open(config, &error))?;
         let path = folder.join("tracker.redb");
         let database = open_database(disk, &path)
             .map_err(|error| Failure::new(ErrorCode::Io, format!("Tracker {} cannot start: {error}.", config.no)))?;

@@ -34,12 +34,12 @@ mod tests {
         #[test]
         fn a_key_stays_what_it_is_and_a_damaged_one_is_told(bytes in prop::collection::vec(any::<u8>(), 0..70), fresh: [u8; 32]) {
             let folder = tempfile::tempdir().unwrap();
-            let dir = DataDir::open(&SystemDisk, folder.path()).unwrap();
+            let dir = DataDir::open(&SystemDisk, &folder.path().join("data")).unwrap();
             let made = load_or_create(&SystemDisk, &dir, fresh).unwrap();
             prop_assert_eq!(made.seed(), &fresh);
             let again = load_or_create(&SystemDisk, &dir, [0; 32]).unwrap();
             prop_assert_eq!(again.seed(), &fresh);
-            std::fs::write(folder.path().join(FILE), &bytes).unwrap();
+            std::fs::write(folder.path().join("data").join(FILE), &bytes).unwrap();
             match (load_or_create(&SystemDisk, &dir, fresh), <[u8; 32]>::try_from(bytes)) {
                 (Ok(loaded), Ok(seed)) => prop_assert_eq!(loaded.seed(), &seed),
                 (Err(DataDirError::Damaged(path, _)), Err(_)) => prop_assert!(path.ends_with(FILE)),

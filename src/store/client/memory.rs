@@ -74,24 +74,24 @@ mod tests {
             dots in prop::collection::vec(any::<([u8; 32], u64)>(), 0..5),
         ) {
             let folder = tempfile::tempdir().unwrap();
-            let dir = DataDir::open(&SystemDisk, folder.path()).unwrap();
+            let dir = DataDir::open(&SystemDisk, &folder.path().join("data")).unwrap();
             prop_assert!(known_trackers(&SystemDisk, &dir).unwrap().is_empty());
             remember_trackers(&SystemDisk, &dir, &known).unwrap();
             prop_assert_eq!(known_trackers(&SystemDisk, &dir).unwrap(), known);
             remember_seen(&SystemDisk, &dir, &vector(&dots)).unwrap();
-            prop_assert_eq!(seen(&SystemDisk, folder.path()).unwrap(), vector(&dots));
+            prop_assert_eq!(seen(&SystemDisk, &folder.path().join("data")).unwrap(), vector(&dots));
         }
 
         #[test]
         fn rubbish_is_nothing_remembered_and_spoils_no_line_beside_it(bytes in prop::collection::vec(any::<u8>(), 0..100), key: [u8; 32]) {
             let folder = tempfile::tempdir().unwrap();
-            let dir = DataDir::open(&SystemDisk, folder.path()).unwrap();
+            let dir = DataDir::open(&SystemDisk, &folder.path().join("data")).unwrap();
             let line = format!("\n10.0.0.1:5000 {}\n", device_key_text(&DeviceKey(key)));
-            std::fs::write(folder.path().join(KNOWN_TRACKERS), [&bytes, line.as_bytes()].concat()).unwrap();
-            std::fs::write(folder.path().join(SEEN), &bytes).unwrap();
+            std::fs::write(folder.path().join("data").join(KNOWN_TRACKERS), [&bytes, line.as_bytes()].concat()).unwrap();
+            std::fs::write(folder.path().join("data").join(SEEN), &bytes).unwrap();
             let known = known_trackers(&SystemDisk, &dir).unwrap();
             prop_assert_eq!(known.get("10.0.0.1:5000"), Some(&DeviceKey(key)));
-            let _ = seen(&SystemDisk, folder.path()).unwrap();
+            let _ = seen(&SystemDisk, &folder.path().join("data")).unwrap();
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use super::disk::{Disk, DiskFile, OpenMode};
+use super::disk::{Disk, DiskFile, OpenMode, private_dir};
 use crate::protocol::error::{ErrorCode, Failure};
 
 /// Largest file read whole: a version vector or the list of known trackers.
@@ -54,7 +54,7 @@ impl DataDir {
     /// Makes the folder if need be, and takes its lock.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, DataDirError> {
         let failed = |error| DataDirError::Io(path.to_owned(), error);
-        disk.create_dir_all(path).map_err(failed)?;
+        private_dir(disk, path).map_err(failed)?;
         let lock = disk.open(&path.join("lock"), OpenMode::Create).map_err(failed)?;
         match lock.lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),

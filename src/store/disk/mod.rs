@@ -85,11 +85,24 @@ pub trait DiskFile: Send + Sync + 'static {
     fn lock(&self) -> io::Result<()>;
 }
 
+/// Makes a folder for secrets; refuses one that is there and open to others.
+pub fn private_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    disk.create_dir_all(path)?;
+    if disk.stat(path)?.is_private {
+        return Ok(());
+    }
+    let why =
+        "other users can look into it, and it is to hold private keys. Make it yours alone with chmod 700 and chown";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
 /// What is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Whether it is a folder.
     pub is_dir: bool,
+    /// Whether it belongs to this process's user, and its mode lets nobody else read, write or enter.
+    pub is_private: bool,
     /// Tells whether a file is still what it was.
     pub stamp: FileStamp,
 }

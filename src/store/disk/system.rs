@@ -19,9 +19,13 @@ use rustix::{
         statvfs,
     },
     io::{Errno, retry_on_intr},
+    process::geteuid,
 };
 
 use super::{Disk, DiskFile, FileStamp, OpenMode, Stat};
+
+/// What a mode lets others than the owner do.
+const OTHERS: u32 = 0o077;
 
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,7 +122,8 @@ fn stat_of(metadata: &Metadata) -> Stat {
         inode: metadata.ino(),
         device: metadata.dev(),
     };
-    Stat { is_dir: metadata.is_dir(), stamp }
+    let is_private = metadata.mode() & OTHERS == 0 && metadata.uid() == geteuid().as_raw();
+    Stat { is_dir: metadata.is_dir(), is_private, stamp }
 }
 
 impl DiskFile for File {
@@ -183,7 +188,7 @@ fn grow_in_memory(file: &File, current: u64, size: u64) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    use super::*;
+    use super::{super::private_dir, *};
 
     fn kind<T>(result: io::Result<T>) -> Option<io::ErrorKind> {
         result.err().map(|error| error.kind())
@@ -198,6 +203,18 @@ mod tests {
         assert_eq!(fs::metadata(&inner).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(inner.join("f")).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(SystemDisk.list(&inner).unwrap(), ["f"]);
+    }
+
+    #[test]
+    fn a_folder_that_others_can_look_into_is_for_no_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a");
+        private_dir(&SystemDisk, &inner).unwrap();
+        private_dir(&SystemDisk, &inner).unwrap();
+        for mode in [0o755, 0o701, 0o710, 0o704] {
+            fs::set_permissions(&inner, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(kind(private_dir(&SystemDisk, &inner)), Some(io::ErrorKind::PermissionDenied), "{mode:o}");
+        }
     }
 
     #[test]

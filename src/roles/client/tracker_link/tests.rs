@@ -217,7 +217,7 @@ fn rig_with(net: &Arc<Memory>, trackers: &[&Fake], known: BTreeMap<String, Devic
     let setup = LinkSetup {
         trackers: trackers.iter().map(|fake| fake.listed()).collect(),
         identity: Arc::new(DeviceSecret::from_seed([9; 32])),
-        dir: Arc::new(DataDir::open(&SystemDisk, folder.path()).unwrap()),
+        dir: Arc::new(DataDir::open(&SystemDisk, &folder.path().join("data")).unwrap()),
         known,
         seen: VersionVector::default(),
         advertise: None,
@@ -328,7 +328,7 @@ async fn the_first_key_seen_is_remembered_durably() {
     rig.link.request(login()).await.unwrap();
     rig.env.stop().await;
     drop(rig.link);
-    let dir = DataDir::open(&SystemDisk, rig.folder.path()).unwrap();
+    let dir = DataDir::open(&SystemDisk, &rig.folder.path().join("data")).unwrap();
     let known = crate::store::client::memory::known_trackers(&SystemDisk, &dir).unwrap();
     assert_eq!(known, BTreeMap::from([(only.address.clone(), only.secret.key())]));
 }
@@ -344,7 +344,7 @@ async fn a_key_seen_by_a_dial_that_failed_is_remembered_with_the_next() {
     rig.link.request(login()).await.unwrap();
     rig.env.stop().await;
     drop(rig.link);
-    let dir = DataDir::open(&SystemDisk, rig.folder.path()).unwrap();
+    let dir = DataDir::open(&SystemDisk, &rig.folder.path().join("data")).unwrap();
     let known = crate::store::client::memory::known_trackers(&SystemDisk, &dir).unwrap();
     assert_eq!(known, BTreeMap::from([(only.address.clone(), only.secret.key())]));
 }

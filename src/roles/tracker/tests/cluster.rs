@@ -70,7 +70,7 @@ impl Cluster {
             readmit: Vec::new(),
             info: self.info.clone(),
             no: TrackerNo(u16::try_from(no).unwrap()),
-            data_dir: self.folders[no - 1].path().to_owned(),
+            data_dir: self.folders[no - 1].path().join("data"),
             bind: None,
             metrics: Some(format!("10.0.0.{no}:9000")),
             password_cost: PasswordCost::LEAST,
@@ -90,12 +90,12 @@ impl Cluster {
 
     /// A copy of a stopped tracker's database.
     pub(super) fn back_up(&self, no: usize) -> Vec<u8> {
-        std::fs::read(self.folders[no - 1].path().join("tracker.redb")).unwrap()
+        std::fs::read(self.folders[no - 1].path().join("data/tracker.redb")).unwrap()
     }
 
     /// Puts a copy back.
     pub(super) fn restore(&self, no: usize, copy: Vec<u8>) {
-        std::fs::write(self.folders[no - 1].path().join("tracker.redb"), copy).unwrap();
+        std::fs::write(self.folders[no - 1].path().join("data/tracker.redb"), copy).unwrap();
     }
 
     /// Lists one more tracker, which is new; the others hear of it when they start again.
