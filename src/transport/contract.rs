@@ -1,12 +1,15 @@
 //! What every transport must do, with TLS and frames above it: one suite, run over TCP, in memory and in the simulation.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
-    Transport,
+    Listener, Stream, Transport,
     link::{Link, LinkError, LinkReader, LinkWriter, accept, dial},
     tls::{Identity, Protocol},
 };
@@ -31,6 +34,8 @@ pub(crate) async fn suite(transport: Arc<dyn Transport>) {
     a_frame_of_another_protocol_is_refused(&*transport).await;
     rubbish_is_no_handshake(&*transport).await;
     nobody_there_is_an_error(&*transport).await;
+    what_was_tampered_with_is_not_read(&transport).await;
+    a_recorded_link_cannot_be_played_again(&transport).await;
 }
 
 pub(crate) fn identity(n: u8) -> Identity {
@@ -129,7 +134,7 @@ async fn rubbish_is_no_handshake(transport: &dyn Transport) {
     let accepting = async { accept(listener.accept().await.unwrap().0, &two).await };
     let dialling = async {
         let mut stream = transport.connect(&address).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let _ = stream.read(&mut [0; 64]).await;
     };
     let (accepted, ()) = tokio::join!(accepting, dialling);
@@ -141,4 +146,75 @@ async fn nobody_there_is_an_error(transport: &dyn Transport) {
     let address = listener.local_address().unwrap().to_string();
     drop(listener);
     assert!(dial(transport, &identity(1), &address, Protocol::Peer, None).await.is_err());
+}
+
+async fn what_was_tampered_with_is_not_read(transport: &Arc<dyn Transport>) {
+    let is_at_work = Arc::new(AtomicBool::new(false));
+    let works = Arc::clone(&is_at_work);
+    let tamper = move |part: &mut [u8]| {
+        if works.load(Ordering::Relaxed) {
+            part[part.len() / 2] ^= 1;
+        }
+    };
+    let (mut reader, mut writer, _) = by_way_of(transport, tamper).await;
+    writer.send(&"as it was said").await.unwrap();
+    assert_eq!(reader.message::<String>().await.unwrap().as_deref(), Some("as it was said"));
+    is_at_work.store(true, Ordering::Relaxed);
+    writer.send(&"with one bit changed").await.unwrap();
+    assert!(reader.message::<String>().await.is_err());
+}
+
+async fn a_recorded_link_cannot_be_played_again(transport: &Arc<dyn Transport>) {
+    let record = Arc::new(Mutex::new(Vec::new()));
+    let tape = Arc::clone(&record);
+    let (mut reader, mut writer, listener) =
+        by_way_of(transport, move |part| tape.lock().unwrap().extend_from_slice(part)).await;
+    writer.send(&"a password").await.unwrap();
+    assert_eq!(reader.message::<String>().await.unwrap().as_deref(), Some("a password"));
+    let recorded = record.lock().unwrap().clone();
+    let mut stream = transport.connect(&listener.local_address().unwrap().to_string()).await.unwrap();
+    let two = identity(2);
+    let accepting = async { accept(listener.accept().await.unwrap().0, &two).await };
+    let playing = async {
+        stream.write_all(&recorded).await.unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    };
+    let (accepted, ()) = tokio::join!(accepting, playing);
+    assert!(matches!(accepted, Err(LinkError::Protocol(_))), "{:?}", accepted.err());
+}
+
+/// A link by way of somebody who sees every part of what the dialler says, and passes it on as `pass` leaves it: where it is read
+/// and where it is written, and who accepted it.
+async fn by_way_of(
+    transport: &Arc<dyn Transport>,
+    pass: impl FnMut(&mut [u8]) + Send + 'static,
+) -> (LinkReader, LinkWriter, Box<dyn Listener>) {
+    let (listener, middle) = (transport.listen(ANY).await.unwrap(), transport.listen(ANY).await.unwrap());
+    let [address, by_way] = [&listener, &middle].map(|it| it.local_address().unwrap().to_string());
+    let network = Arc::clone(transport);
+    tokio::spawn(async move {
+        let near = middle.accept().await.unwrap().0;
+        relay(near, network.connect(&address).await.unwrap(), pass).await;
+    });
+    let (one, two) = (identity(1), identity(2));
+    let accepting = async { accept(listener.accept().await.unwrap().0, &two).await };
+    let dialling = dial(&**transport, &one, &by_way, Protocol::Peer, Some(two.device()));
+    let (dialled, accepted) = tokio::join!(dialling, accepting);
+    let ((mut kept, writer), (reader, _)) = (dialled.unwrap().split(), accepted.unwrap().split());
+    tokio::spawn(async move { while let Ok(Some(_)) = kept.frame().await {} });
+    (reader, writer, listener)
+}
+
+async fn relay(near: Box<dyn Stream>, far: Box<dyn Stream>, mut pass: impl FnMut(&mut [u8])) {
+    let ((mut said, mut heard), (mut answered, mut told)) = (tokio::io::split(near), tokio::io::split(far));
+    let there = async {
+        let mut part = [0; 4096];
+        while let Ok(count @ 1..) = said.read(&mut part).await {
+            pass(&mut part[..count]);
+            if told.write_all(&part[..count]).await.is_err() {
+                break;
+            }
+        }
+    };
+    let _ = tokio::join!(there, tokio::io::copy(&mut answered, &mut heard));
 }
