@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use rustix::io::Errno;
+
 mod system;
 
 pub use system::SystemDisk;
@@ -46,6 +48,12 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Absolute form of a path that the user gave, relative to the process's folder; symbolic links resolved where it exists.
     fn absolute(&self, path: &Path) -> io::Result<PathBuf>;
+}
+
+/// Whether an error says nothing about the file: the process or the system has run out of something for now.
+pub fn is_passing(error: &io::Error) -> bool {
+    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 
 /// How a file is opened.
@@ -118,4 +126,20 @@ pub struct FileStamp {
     pub inode: u64,
     /// Device number of the volume.
     pub device: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_passes_and_a_fault_of_the_disk_does_not() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR] {
+            assert!(is_passing(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::NOENT, Errno::ACCESS, Errno::NOSPC] {
+            assert!(!is_passing(&errno.into()), "{errno}");
+        }
+        assert!(!is_passing(&io::ErrorKind::UnexpectedEof.into()));
+    }
 }

@@ -7,9 +7,10 @@ use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use rand_chacha::ChaCha12Rng;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
+    Seams,
     hub::{Hub, Input},
     peer_link::Outgoing,
     peers::Peers,
@@ -27,7 +28,7 @@ use crate::{
     roles::client::command::Rate,
     store::{
         content::Partial,
-        disk::{Disk, DiskFile, FileStamp, OpenMode},
+        disk::{Disk, DiskFile, FileStamp, OpenMode, is_passing},
     },
     swarm::{
         PeerId,
@@ -39,6 +40,9 @@ use crate::{
 
 /// How long a piece once read may serve further requests without another look at the file.
 const FRESH: Duration = Duration::from_millis(100);
+/// Pause before a piece is read again that could not be read because descriptors or memory ran out, and how often that is done.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(300);
+const SHORTAGE_TRIES: u32 = 5;
 /// Pieces kept for that.
 const KEPT_PIECES: usize = 8;
 
@@ -56,6 +60,13 @@ pub(super) enum ReadFailure {
     Io(#[from] io::Error),
 }
 
+impl ReadFailure {
+    /// Whether it says nothing about the file.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Io(error) if is_passing(error))
+    }
+}
+
 /// What is being served.
 pub(super) struct Server {
     pub(super) uploader: Uploader,
@@ -67,6 +78,7 @@ pub(super) struct Server {
 }
 
 /// Where a file's bytes are.
+#[derive(Clone)]
 enum Place {
     Partial(Partial),
     File { path: PathBuf, stamp: FileStamp, size: u64, open: Option<Arc<dyn DiskFile>> },
@@ -166,9 +178,17 @@ impl Hub {
         let memory = self.server.memory.take();
         let seams = Arc::clone(&self.seams);
         self.seams.env.spawn(async move {
-            let disk = Arc::clone(&seams.env.disk);
-            let read = move || place.map_or(Err(ReadFailure::Changed), |place| place.read(&*disk, piece, memory));
-            let result = seams.env.offload(read).await;
+            let mut result = seams.read_piece(place.clone(), piece, memory).await;
+            for _ in 1..SHORTAGE_TRIES {
+                if !result.as_ref().is_err_and(ReadFailure::is_passing) {
+                    break;
+                }
+                tracing::trace!(target: "coverage", reached = "share: short of descriptors");
+                if seams.env.shutdown.run_until_cancelled(sleep(SHORTAGE_PAUSE)).await.is_none() {
+                    return;
+                }
+                result = seams.read_piece(place.clone(), piece, BytesMut::new()).await;
+            }
             seams.report(Input::Read { file, piece, result }).await;
         });
     }
@@ -200,7 +220,11 @@ impl Hub {
                     self.not_sent(upload);
                     self.send(upload.peer, PeerMessage::Reject { file, blocks: vec![upload.block] });
                 }
-                self.suspend_share(file, &failure.to_string());
+                if failure.is_passing() {
+                    tracing::warn!(%failure, "a piece cannot be served: this process is short of something");
+                } else {
+                    self.suspend_share(file, &failure.to_string());
+                }
             }
         }
     }
@@ -268,6 +292,14 @@ impl Swarms for Known<'_> {
             Some(machine) => machine.is_finished().then(|| machine.have().len()),
             None => self.shares.get(&file).map(|share| share.record.manifest.piece_count()),
         }
+    }
+}
+
+impl Seams {
+    async fn read_piece(&self, place: Option<Place>, piece: PieceIndex, memory: BytesMut) -> ReadPiece {
+        let disk = Arc::clone(&self.env.disk);
+        let read = move || place.map_or(Err(ReadFailure::Changed), |place| place.read(&*disk, piece, memory));
+        self.env.offload(read).await
     }
 }
 

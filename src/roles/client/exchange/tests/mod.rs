@@ -1,10 +1,11 @@
 //! Clients that share and download for real: links, disk and hashing, on a network and with a tracker in memory, on a
 //! clock that stands still while anybody has something to do.
 
+mod starved;
 mod stranger;
 mod town;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
 use stranger::{Heard, Vice, knock, linger, refuse, rejoin, seed_badly, shattered};
 use tokio::time::{Instant, sleep};
@@ -442,6 +443,25 @@ async fn who_shows_no_ticket_keeps_no_member_out() {
     let begin = Instant::now();
     bob.fetch("file", PIECE).await;
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_stays_one_while_the_process_is_out_of_descriptors() {
+    let town = Town::start().await;
+    let (mut ann, bob) = (town.client("ann").await, town.client("bob").await);
+    ann.upload(&town.write("file", 3 * PIECE)).await;
+    let out_of_descriptors = |is_so| ann.disk.0.store(is_so, Ordering::SeqCst);
+    out_of_descriptors(true);
+    bob.download("file").await;
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(bob.rows().await[0].state, DownloadState::Downloading);
+    assert_eq!(shares(&ann).await[0].suspended, None);
+    out_of_descriptors(false);
+    let begin = Instant::now();
+    assert_eq!(bob.wait().await.unwrap()[0].state, DownloadState::Complete);
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    let told = std::iter::from_fn(|| ann.events.try_recv().ok());
+    assert!(told.into_iter().all(|event| !matches!(event, Event::ShareSuspended(_))), "the file has not changed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::starved::Starved;
 use crate::{
     protocol::{
         client::{
@@ -404,6 +405,7 @@ impl State {
 pub(super) struct Client {
     pub(super) exchange: Exchange,
     pub(super) env: Environment,
+    pub(super) disk: Arc<Starved>,
     pub(super) events: broadcast::Receiver<Event>,
     pub(super) resumed: Resumed,
     pub(super) folder: PathBuf,
@@ -415,7 +417,8 @@ impl Client {
         let dir = DataDir::open(&SystemDisk, &folder).unwrap();
         let seed = *blake3::hash(name.as_bytes()).as_bytes();
         let net: Arc<dyn Transport> = Arc::clone(&town.net) as _;
-        let env = Environment::new(net, Arc::new(SystemDisk), Arc::new(StoppedClock), Offload::Inline, seed);
+        let disk = Arc::new(Starved::default());
+        let env = Environment::new(net, Arc::clone(&disk) as _, Arc::new(StoppedClock), Offload::Inline, seed);
         let identity = Arc::new(DeviceSecret::from_seed(seed));
         let listener = town.net.listen("").await.unwrap();
         let (sender, events) = broadcast::channel(1024);
@@ -443,7 +446,7 @@ impl Client {
         let password = Password("password".to_owned());
         tracker.request(Request::Login { user: UserName::parse(name).unwrap(), password }).await.unwrap();
         let resumed = exchange.logged_in().await.unwrap();
-        Self { exchange, env, events, resumed, folder }
+        Self { exchange, env, disk, events, resumed, folder }
     }
 
     /// Ends the process in an orderly way.
