@@ -8,6 +8,7 @@
 )]
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step is a failed test, and says what went on")]
 
+mod abuse;
 mod common;
 
 mod accounts;

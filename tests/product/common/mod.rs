@@ -4,6 +4,7 @@ mod client;
 mod content;
 mod gate;
 mod process;
+pub(crate) mod stranger;
 mod world;
 
 pub(crate) use client::{Client, quoted, row};

@@ -71,8 +71,12 @@ impl Process {
 
     /// Sends SIGTERM or SIGINT.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, signal).unwrap();
+        rustix::process::kill_process(self.id(), signal).unwrap();
+    }
+
+    /// The system's number for it.
+    pub(crate) fn id(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
     }
 
     /// Whether it still runs.

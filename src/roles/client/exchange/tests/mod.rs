@@ -459,7 +459,7 @@ async fn a_share_stays_one_while_the_process_is_out_of_descriptors() {
     out_of_descriptors(false);
     let begin = Instant::now();
     assert_eq!(bob.wait().await.unwrap()[0].state, DownloadState::Complete);
-    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_mins(1), "{:?}", begin.elapsed());
     let told = std::iter::from_fn(|| ann.events.try_recv().ok());
     assert!(told.into_iter().all(|event| !matches!(event, Event::ShareSuspended(_))), "the file has not changed");
 }
