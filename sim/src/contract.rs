@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use p2p::transport::{Transport, link, tls};
+use p2p::transport::{Listener, Stream, Transport, link, tls};
 
 use crate::net::SimNetwork;
 
