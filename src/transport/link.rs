@@ -434,6 +434,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         let frame = tokio::select! {
+            biased;
             frame = reader.frame() => frame,
             () = sending => unreachable!("it sends on"),
         };

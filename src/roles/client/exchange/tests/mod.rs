@@ -554,6 +554,28 @@ async fn a_download_is_paused_resumed_and_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_planted_at_the_destination_leads_nowhere() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    ann.upload(&town.write("file", PIECE)).await;
+    let victim = bob.folder.join("victim");
+    for is_there in [false, true] {
+        if is_there {
+            std::fs::write(&victim, b"mine").unwrap();
+        }
+        let link = bob.folder.join(format!("link {is_there}"));
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        let code = match bob.exchange.download_file(group(), name("file"), &link).await {
+            Ok(_) => bob.wait().await.unwrap_err().code,
+            Err(refused) => refused.code,
+        };
+        assert_eq!(code, ErrorCode::DestinationExists);
+        assert_eq!(std::fs::read(&victim).ok(), is_there.then(|| b"mine".to_vec()));
+        let _ = bob.exchange.cancel_download(group(), name("file")).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn destinations_are_checked_and_never_overwritten() {
     let town = Town::start().await;
     let (ann, bob) = (town.client("ann").await, town.client("bob").await);
