@@ -8,7 +8,10 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::node::{Node, State};
+use super::{
+    node::{Node, State},
+    unshared::Unshared,
+};
 use crate::{
     protocol::{
         ids::{DeviceKey, ManifestId, RequestId, TrackerNo},
@@ -45,6 +48,8 @@ pub(super) struct Forgetting {
     held: BTreeMap<ManifestId, Instant>,
     /// Manifests that no share refers to any more and whose pages are here.
     orphans: BTreeSet<ManifestId>,
+    /// What was offered and not shared.
+    pub(super) unshared: Unshared,
     reported: BTreeMap<TrackerNo, Instant>,
 }
 
@@ -54,8 +59,18 @@ impl Forgetting {
         let (stability, graves) = (Stability::default(), Graves::default());
         let (held, orphans, reported) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         let done = VersionVector::default();
-        let mut new =
-            Self { stability, past, done, graves, is_installing: false, fetching: None, held, orphans, reported };
+        let mut new = Self {
+            stability,
+            past,
+            done,
+            graves,
+            is_installing: false,
+            fetching: None,
+            held,
+            orphans,
+            unshared: Unshared::default(),
+            reported,
+        };
         new.graves.dig(Instant::now().into_std(), &new.past.folded, tombstones);
         new
     }
@@ -170,6 +185,7 @@ async fn drop_pages(node: &Arc<Node>) {
         forgetting.held.retain(|_, at| now.saturating_duration_since(*at) < PAGES_HELD);
         let held = &forgetting.held;
         forgetting.orphans.retain(|manifest| !catalog.refers_to(manifest));
+        forgetting.unshared.retain(|manifest| held.contains_key(manifest) && !catalog.refers_to(manifest));
         forgetting.orphans.extract_if(.., |manifest| !held.contains_key(manifest)).collect()
     };
     if dropped.is_empty() {
@@ -206,8 +222,12 @@ impl Node {
     /// Keeps the pages of these manifests, for whoever is about to look which of them are here.
     pub(super) async fn hold_pages(&self, manifests: impl IntoIterator<Item = ManifestId>) {
         let _shared = self.pages.read().await;
-        let now = Instant::now();
-        self.state().forgetting.held.extend(manifests.into_iter().map(|manifest| (manifest, now)));
+        let (now, mut state) = (Instant::now(), self.state());
+        for manifest in manifests {
+            state.forgetting.held.insert(manifest, now);
+            // Until it is shared: then it is one no more.
+            state.forgetting.orphans.insert(manifest);
+        }
     }
 
     /// Changes that each other tracker keeps from being forgotten.

@@ -28,6 +28,7 @@ mod sync;
 mod sync_link;
 mod throttle;
 mod trackers;
+mod unshared;
 mod witness;
 
 #[cfg(test)]

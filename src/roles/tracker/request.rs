@@ -134,6 +134,7 @@ async fn offer(asker: &Asker, group: GroupId, manifest: ManifestHeader) -> Resul
     let user = asker.logged_in()?;
     permission::member(&asker.node.state().catalog, &user, &group)?;
     manifest.check().map_err(|error| refused(&error.to_string()))?;
+    asker.node.state().forgetting.unshared.offer(user, manifest.id())?;
     let missing = missing_pages(asker, &manifest).await?;
     asker.offer(manifest.id(), manifest);
     Ok((Answer::MissingPages(missing), VersionVector::default()))
@@ -145,9 +146,10 @@ async fn put_page(
     page: u32,
     bytes: Vec<u8>,
 ) -> Result<(Answer, VersionVector), Failure> {
-    asker.logged_in()?;
+    let user = asker.logged_in()?;
     let offered = asker.offers().get(&manifest).cloned();
     let header = offered.ok_or_else(|| refused("it was not offered on this link"))?;
+    asker.node.state().forgetting.unshared.put(user, manifest, bytes.len())?;
     let store = Arc::clone(&asker.node.store);
     let put = move || {
         header.check_page(page, &bytes).map_err(|error| refused(&error.to_string()))?;

@@ -99,6 +99,24 @@ async fn a_share_without_its_pages_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pages_that_are_never_shared_go_after_an_hour_and_those_that_are_stay() {
+    let cluster = Cluster::new(1).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    let group = ann.create_group("films").await;
+    share(&mut ann, group, "shared", 3).await;
+    let (header, pages) = manifest("unshared", 4);
+    ann.ask(Request::OfferManifest { group, manifest: header.clone() }).await.unwrap();
+    ann.done(Request::PutPage { manifest: header.id(), page: 0, bytes: pages[0].clone() }).await;
+    let here = || cluster.tracker(1).node.store.manifests(None, 10).unwrap();
+    assert_eq!(here().len(), 2);
+    sleep(Duration::from_mins(30)).await;
+    assert_eq!(here().len(), 2, "somebody may be about to share it");
+    sleep(Duration::from_mins(31)).await;
+    assert_eq!(here(), [manifest("shared", 3).0.id()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn swarms_are_known_across_trackers_within_two_seconds_and_forgotten() {
     let cluster = Cluster::new(2).await;
     let (mut ann, mut bob, id) = two_members(&cluster).await;
