@@ -13,6 +13,9 @@ fn names_and_passwords_reach_their_limits_and_no_further() {
     assert_eq!(client.fails(&format!("create_user {user}x {password}")), "invalid_name");
     assert_eq!(client.fails(&format!("create_user ann {password}p")), "weak_password");
     assert_eq!(client.fails(&format!("login {user} {password}p")), "bad_credentials");
+    let endless = "ü".repeat(30_000);
+    assert_eq!(client.fails(&format!("create_user ann {endless}")), "weak_password");
+    assert_eq!(client.fails(&format!("login {user} {endless}")), "bad_credentials");
     client.ok(&format!("login {user} {password}"));
     let group = "g".repeat(64);
     client.ok(&format!("create_group {group}"));

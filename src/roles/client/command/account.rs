@@ -7,12 +7,14 @@ use crate::{
     protocol::{
         client::{Answer, Password, Request, SessionEntry},
         error::{ErrorCode, Failure},
+        limits::MAX_PASSWORD_BYTES,
         name::UserName,
     },
     roles::client::{Core, Outcome, exchange::Resumed, tracker_link::unexpected},
 };
 
 pub(super) async fn create_user(core: &Core, user: UserName, password: Password) -> Result<Outcome, Failure> {
+    let password = cut(password);
     order(core, Request::CreateUser { user, password }).await
 }
 
@@ -22,6 +24,7 @@ pub(super) async fn login(core: Arc<Core>, user: UserName, password: Password) -
         let message = format!("{} is logged in here. Log out first: logout.", present.name);
         return Err(Failure::new(ErrorCode::AlreadyLoggedIn, message));
     }
+    let password = cut(password);
     let answered = core.tracker.request(Request::Login { user, password }).await?;
     let Answer::LoggedIn { info, .. } = answered.answer else { return Err(unexpected(&answered.answer)) };
     let resumed = match core.exchange.logged_in().await {
@@ -38,6 +41,14 @@ pub(super) async fn login(core: Arc<Core>, user: UserName, password: Password) -
     let Resumed { downloads, shares, suspended } = resumed;
     let reply = Reply::LoggedIn { user: info.name, resumed: downloads, shared: shares, suspended };
     Ok(Outcome { reply, stale: answered.stale })
+}
+
+/// Who is not logged in may send short messages only. Of a password that is too long, just that is left.
+fn cut(mut password: Password) -> Password {
+    if let Some(end) = (MAX_PASSWORD_BYTES + 1..password.0.len()).find(|end| password.0.is_char_boundary(*end)) {
+        password.0.truncate(end);
+    }
+    password
 }
 
 pub(super) async fn logout(core: Arc<Core>) -> Result<Outcome, Failure> {
