@@ -19,7 +19,7 @@ use p2p::protocol::{
     peer::{PeerMessage, put_block_header},
     piece::{Block, PieceIndex},
     record::{Change, ChangeBody, Credential, Done, EndReason, Kept, Tombstone, Verdict},
-    sync::{DevicePresence, SnapshotCursor, SnapshotPage, StableTracker, SyncMessage},
+    sync::{Attempts, DevicePresence, SnapshotCursor, SnapshotPage, StableTracker, SyncMessage},
     ticket::{CredentialId, Session, SessionRef, Signed, Ticket},
     version::{Dot, Timestamp, VersionVector},
 };
@@ -198,6 +198,10 @@ fn sync_messages() -> Vec<SyncMessage> {
         SyncMessage::Digest { vector: vector(), digest, now_ms: 1000 },
         SyncMessage::Page { manifest: header().id(), page: 0, bytes: Some(serde_bytes::ByteBuf::from(page())) },
         SyncMessage::Presence(vec![said]),
+        SyncMessage::Attempts(Attempts {
+            accounts: vec![(user(), 3)],
+            networks: vec![([10, 0, 0, 1].into(), 2), (std::net::Ipv6Addr::LOCALHOST.into(), 1)],
+        }),
         SyncMessage::Stable(vec![StableTracker { tracker: DEVICE, confirmed: vector(), folded: vector() }]),
         SyncMessage::SnapshotOffer { folded: vector(), latest: Timestamp { wall_ms: 5, logical: 0 } },
         SyncMessage::GetSnapshot { after: Some(SnapshotCursor::Tombstone(RequestId([8; 32]))) },

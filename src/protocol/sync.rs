@@ -7,7 +7,7 @@
 //! A receiver that lacks what the sender has forgotten is offered a snapshot first: it fetches that page by page, takes it in
 //! as one, and confirms. Then come the changes after it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use super::{
     client::{Presence, SwarmPeer},
     hash::Blake3Hash,
     ids::{DeviceKey, FileId, GroupId, ManifestId, RequestId, TrackerNo, UserId},
+    name::UserName,
     record::{Change, Kept, Tombstone},
     version::{Dot, Timestamp, VersionVector},
 };
@@ -83,6 +84,8 @@ pub enum SyncMessage {
     },
     /// What clients linked to the speaker serve, coalesced.
     Presence(Vec<DevicePresence>),
+    /// Logins that failed at the speaker since it told the last time.
+    Attempts(Attempts),
     /// Passes a client's wish to be dialled to the tracker that the other device is linked to.
     AskToDial {
         /// The device that should dial.
@@ -94,6 +97,15 @@ pub enum SyncMessage {
         /// Who wants to be dialled.
         peer: SwarmPeer,
     },
+}
+
+/// Failed logins, as each tracker counts them to slow down who guesses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attempts {
+    /// By the name tried.
+    pub accounts: Vec<(UserName, u32)>,
+    /// By the network they came from.
+    pub networks: Vec<(IpAddr, u32)>,
 }
 
 /// What is known of one listed tracker.

@@ -58,6 +58,12 @@ impl Catalog {
         self.user_names.claimants(name)
     }
 
+    /// How many registered under one name, where most did.
+    pub fn most_claimants(&self) -> usize {
+        let contested = self.user_names.losers().filter_map(|loser| self.user_names.claimed(&loser));
+        contested.map(|name| self.claimants(name).count()).max().unwrap_or(1)
+    }
+
     /// What a user is called now; `None` while the registration has yet to arrive.
     pub fn user_name(&self, user: &UserId) -> Option<&UserName> {
         self.user_names.name(user)

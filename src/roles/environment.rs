@@ -64,6 +64,8 @@ pub struct Environment {
     pub tasks: TaskTracker,
     /// Descriptors that the process may have open: one for each stream and each file.
     pub descriptors: u64,
+    /// Processors, as far as work is spread over them.
+    pub processors: usize,
     /// Seed of all randomness of the role.
     seed: [u8; 32],
 }
@@ -78,7 +80,7 @@ impl Environment {
         seed: [u8; 32],
     ) -> Self {
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-        Self { transport, disk, wall_clock, offload, shutdown, tasks, descriptors: u64::MAX, seed }
+        Self { transport, disk, wall_clock, offload, shutdown, tasks, descriptors: u64::MAX, processors: 2, seed }
     }
 
     /// The real world: TCP, the system's disk, clock and randomness, and threads for blocking work.
@@ -89,7 +91,8 @@ impl Environment {
         #[expect(clippy::disallowed_methods, reason = "this is the seam that everything else goes through")]
         SystemRandom::new().fill(&mut seed).map_err(|_| io::Error::other("the system gives no randomness"))?;
         let env = Self::new(Arc::new(Tcp), Arc::new(SystemDisk), Arc::new(SystemClock), Offload::Threads, seed);
-        Ok(Self { descriptors, ..env })
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { descriptors, processors, ..env })
     }
 
     /// A generator of its own for each `purpose` (one name in the code each, an index where there are several).

@@ -1,5 +1,25 @@
 //! Accounts and sessions, as their owners see them.
 
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use p2p::{
+    protocol::{
+        client::{FromTracker, Password, Request, ToTracker, VERSION},
+        device::DeviceSecret,
+        error::ErrorCode,
+        name::UserName,
+        version::VersionVector,
+    },
+    transport::{
+        link::dial,
+        tcp::Tcp,
+        tls::{Identity, Protocol},
+    },
+};
 use serde_json::Value;
 
 use crate::common::{World, noise, row};
@@ -58,4 +78,61 @@ fn a_session_is_gone_with_the_logout_and_others_with_a_new_password() {
     assert!(matches!(sessions(&listed)[..], [(_, true, true)]), "{listed}");
     let group = one.ok("create_group g");
     assert_eq!(row(&one.ok("list_groups"), "groups", "g")["standing"], "owner", "{group}");
+}
+
+/// Logs in so many times at once on one link, and counts what that is answered with.
+async fn log_in_often(tracker: String, device: u8, name: String, times: u64) -> BTreeMap<Option<ErrorCode>, u64> {
+    let identity = Identity::new(&DeviceSecret::from_seed([device; 32]));
+    let link = dial(&Tcp, &identity, &tracker, Protocol::Tracker, None).await.unwrap();
+    let (mut reader, mut writer) = link.split();
+    writer.send(&ToTracker::Hello { version: VERSION, session: None, seen: VersionVector::default() }).await.unwrap();
+    for seq in 0..times {
+        let (user, password) = (UserName::parse(&name).unwrap(), Password(format!("secret-{name}")));
+        let nonce = [device; 16].map(|byte| byte.wrapping_add(u8::try_from(seq).unwrap()));
+        let (seen, request) = (VersionVector::default(), Request::Login { user, password });
+        writer.send(&ToTracker::Request { seq, nonce, seen, request }).await.unwrap();
+    }
+    let mut answers = BTreeMap::new();
+    while answers.values().sum::<u64>() < times {
+        if let FromTracker::Answer { result, .. } = reader.message().await.unwrap().unwrap() {
+            *answers.entry(result.err().map(|failure| failure.code)).or_default() += 1;
+        }
+    }
+    answers
+}
+
+#[test]
+fn a_thousand_logins_at_once_take_neither_the_memory_nor_the_time_of_others() {
+    let mut world = World::new(1);
+    let (mut ann, _bob) = (world.user("ann"), world.user("bob"));
+    let tracker = world.address(0).to_owned();
+    let flood = thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let links =
+                (1..=50).map(|device| tokio::spawn(log_in_often(tracker.clone(), device, "bob".to_owned(), 20)));
+            let mut all: BTreeMap<Option<ErrorCode>, u64> = BTreeMap::new();
+            for link in links.collect::<Vec<_>>() {
+                for (answer, count) in link.await.unwrap() {
+                    *all.entry(answer).or_default() += count;
+                }
+            }
+            all
+        })
+    });
+    let mut slowest = Duration::ZERO;
+    while !flood.is_finished() {
+        let asked = Instant::now();
+        ann.ok("list_groups");
+        slowest = slowest.max(asked.elapsed());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let answers = flood.join().unwrap();
+    assert_eq!(answers.values().sum::<u64>(), 1000, "{answers:?}");
+    assert!(answers.get(&None).is_some_and(|count| *count > 0), "some go through: {answers:?}");
+    let refused = answers.get(&Some(ErrorCode::TooManyAttempts)).copied().unwrap_or(0);
+    assert!(refused > 500, "what cannot wait is refused: {answers:?}");
+    assert!(slowest < Duration::from_secs(3), "others are answered meanwhile: {slowest:?}");
+    let peak = world.tracker(0).peak_mib();
+    assert!(peak < 256, "a thousand hashes side by side would take 19 GiB; it took {peak} MiB");
+    ann.ok("create_group still");
 }

@@ -4,7 +4,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{clients::LoggedIn, connection::Asker, node::Writer, trackers::millis};
+use super::{
+    clients::LoggedIn,
+    connection::Asker,
+    hash_queue::Purpose,
+    node::{State, Writer},
+    password::Turn,
+    throttle::Attempt,
+    trackers::millis,
+};
 use crate::{
     protocol::{
         client::{Answer, Password, SessionInfo},
@@ -95,7 +103,10 @@ pub(super) async fn create_user(
     let (answer, needed) = if let Some(known) = known {
         known
     } else {
-        let credential = asker.node.passwords.hash(password).await?;
+        asker.node.state().throttle.register(Instant::now(), asker.from)?;
+        let turn = asker.node.passwords.turn(Purpose::Registration, asker.from).await?;
+        let credential = asker.node.passwords.hash(&turn, password).await?;
+        drop(turn);
         let writer = Writer { user: None, device: asker.device, seen };
         let (answer, needed) = asker.node.write(writer, request, &Command::CreateUser { user, credential }).await?;
         (answer.unwrap_or(Answer::Done), needed)
@@ -113,9 +124,12 @@ pub(super) async fn login(
     password: &Password,
 ) -> Result<Shown, Failure> {
     let node = &asker.node;
-    admit(asker, &name).await?;
-    let found = find_account(asker, &name, password).await;
-    node.state().throttle.ended(Instant::now(), &name, asker.from, found.is_some());
+    let known = is_known_device(asker, &name).then_some(asker.device);
+    let attempt = Attempt { user: &name, from: asker.from, known };
+    let turn = admit(asker, &attempt).await?;
+    let found = find_account(asker, &turn, &name, password).await;
+    drop(turn);
+    node.state().throttle.ended(Instant::now(), &attempt, found.is_some());
     let (user, opened_with) = found.ok_or_else(bad_credentials)?;
     end_replaced(asker, request, seen, user).await?;
     let writer = Writer { user: Some(user), device: asker.device, seen };
@@ -177,30 +191,53 @@ pub(super) async fn logout(asker: &Asker, request: RequestId, seen: &VersionVect
 }
 
 /// Waits until an attempt may be made, or says `too_many_attempts`.
-async fn admit(asker: &Asker, name: &UserName) -> Result<(), Failure> {
-    while !asker.node.state().throttle.attempt(Instant::now(), name, asker.from)? {
+async fn admit(asker: &Asker, attempt: &Attempt<'_>) -> Result<Turn, Failure> {
+    loop {
+        // Who is refused anyhow does not wait for it.
+        asker.node.state().throttle.check(Instant::now(), attempt)?;
+        let turn = asker.node.passwords.turn(Purpose::Login, asker.from).await?;
+        if asker.node.state().throttle.attempt(Instant::now(), attempt)? {
+            return Ok(turn);
+        }
+        drop(turn);
         sleep(ATTEMPT_PAUSE).await;
     }
-    Ok(())
 }
 
-/// The account of that name, and that password.
-async fn find_account(asker: &Asker, name: &UserName, password: &Password) -> Option<(UserId, CredentialId)> {
-    let (accounts, passwords) = (accounts(asker, name), &asker.node.passwords);
-    if accounts.is_empty() {
-        passwords.verify(password, None).await;
-    }
-    for (user, opened_with, credential) in accounts {
-        if passwords.verify(password, Some(credential)).await {
-            return Some((user, opened_with));
+/// Whether a user whom that name may mean is logged in on this device, or was when it was last heard of.
+fn is_known_device(asker: &Asker, name: &UserName) -> bool {
+    let state = asker.node.state();
+    let here =
+        |user: UserId| state.catalog.opened_sessions(&user).iter().any(|(_, opened)| opened.device == asker.device);
+    accounts(&state, name).into_iter().any(|(user, ..)| here(user))
+}
+
+/// The account of that name, and that password. As many are verified whatever the name: it takes as long to find that there is
+/// none as that the password is wrong.
+async fn find_account(
+    asker: &Asker,
+    turn: &Turn,
+    name: &UserName,
+    password: &Password,
+) -> Option<(UserId, CredentialId)> {
+    let (accounts, count) = {
+        let state = asker.node.state();
+        (accounts(&state, name), state.catalog.most_claimants().min(MAX_CLAIMANTS))
+    };
+    let mut candidates = accounts.into_iter();
+    let mut found = None;
+    for _ in 0..count.max(candidates.len()) {
+        let candidate = candidates.next();
+        let (whose, credential) = candidate.map(|(user, id, credential)| ((user, id), credential)).unzip();
+        if asker.node.passwords.verify(turn, password, credential).await {
+            found = found.or(whose);
         }
     }
-    None
+    found
 }
 
 /// The accounts that `name` may mean, the one who is called so now first.
-fn accounts(asker: &Asker, name: &UserName) -> Vec<(UserId, CredentialId, Credential)> {
-    let state = asker.node.state();
+fn accounts(state: &State, name: &UserName) -> Vec<(UserId, CredentialId, Credential)> {
     let mut users: Vec<_> = state.catalog.user_named(name).into_iter().collect();
     for user in state.catalog.claimants(name) {
         if !users.contains(&user) {
@@ -229,8 +266,8 @@ pub(super) async fn change_password(
         regain(asker, known.filter(|known| *known == user), &new).await?;
         Credential(String::new())
     } else {
-        verify_own(asker, user, old).await?;
-        node.passwords.hash(new).await?
+        let turn = verify_own(asker, user, old).await?;
+        node.passwords.hash(&turn, new).await?
     };
     let writer = Writer { user: Some(user), device: asker.device, seen };
     let command = Command::ChangePassword { credential, keeps: session.id };
@@ -254,21 +291,23 @@ async fn regain(asker: &Asker, user: Option<UserId>, new: &Password) -> Result<(
     let over = || refused("the password was changed since");
     let user = user.ok_or_else(over)?;
     let credential = asker.node.state().catalog.credential(&user).map(|(_, credential)| credential.clone());
-    if asker.node.passwords.verify(new, credential).await { Ok(()) } else { Err(over()) }
+    let turn = asker.node.passwords.turn(Purpose::Login, asker.from).await?;
+    if asker.node.passwords.verify(&turn, new, credential).await { Ok(()) } else { Err(over()) }
 }
 
-async fn verify_own(asker: &Asker, user: UserId, old: &Password) -> Result<(), Failure> {
+async fn verify_own(asker: &Asker, user: UserId, old: &Password) -> Result<Turn, Failure> {
     let node = &asker.node;
     let (name, credential) = {
         let state = node.state();
         let name = state.catalog.user_name(&user).cloned().ok_or_else(bad_credentials)?;
         (name, state.catalog.credential(&user).map(|(_, credential)| credential.clone()))
     };
-    admit(asker, &name).await?;
-    let is_right = node.passwords.verify(old, credential).await;
-    node.state().throttle.ended(Instant::now(), &name, asker.from, is_right);
+    let attempt = Attempt { user: &name, from: asker.from, known: Some(asker.device) };
+    let turn = admit(asker, &attempt).await?;
+    let is_right = node.passwords.verify(&turn, old, credential).await;
+    node.state().throttle.ended(Instant::now(), &attempt, is_right);
     if is_right {
-        return Ok(());
+        return Ok(turn);
     }
     Err(Failure::new(ErrorCode::BadCredentials, "The old password is wrong. Try again."))
 }

@@ -10,6 +10,7 @@ mod accept;
 mod clients;
 mod connection;
 mod forgetting;
+mod hash_queue;
 mod held;
 mod limits;
 mod log_writer;

@@ -1,12 +1,16 @@
 //! Passwords: argon2id at the parameters OWASP recommends, few at a time, and at the same cost for an unknown user.
 
-use std::sync::Mutex;
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::hash_queue::{Entered, HashQueue, Purpose};
 use crate::{
     protocol::{
         client::Password,
@@ -14,11 +18,8 @@ use crate::{
         limits::MAX_PASSWORD_BYTES,
         record::Credential,
     },
-    roles::environment::Environment,
+    roles::{doors::network, environment::Environment},
 };
-
-/// Passwords hashed at the same time: each takes 19 MiB and some 20 ms of a core. The others wait in turn.
-const PARALLEL: usize = 4;
 
 /// The most that verifying a password may cost: of what other trackers say an account has, more is nobody's password.
 const MOST_KIB: u32 = 64 * 1024;
@@ -57,33 +58,69 @@ impl PasswordCost {
     }
 }
 
-/// Hashes and verifies passwords off the async threads.
+type Queue = HashQueue<oneshot::Sender<Turn>>;
+
+/// Leave to hash, one after the other; the next one's when it is dropped.
+pub(super) struct Turn(Option<Arc<Mutex<Queue>>>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(queue) = self.0.take() else { return };
+        while let Some(next) = locked(&queue).leave() {
+            match next.send(Self(Some(Arc::clone(&queue)))) {
+                Ok(()) => return,
+                // It waits no longer.
+                Err(mut unused) => unused.0 = None,
+            }
+        }
+    }
+}
+
+fn locked(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hashes and verifies passwords off the async threads, on half of the cores.
 pub(super) struct Passwords {
     env: Environment,
     cost: PasswordCost,
-    permits: Semaphore,
+    queue: Arc<Mutex<Queue>>,
     salts: Mutex<ChaCha20Rng>,
 }
 
 impl Passwords {
     pub(super) fn new(env: &Environment, cost: PasswordCost) -> Self {
         let salts = Mutex::new(env.rng("password salts", 0));
-        Self { env: env.clone(), cost, permits: Semaphore::new(PARALLEL), salts }
+        let queue = Arc::new(Mutex::new(HashQueue::new((env.processors / 2).max(1))));
+        Self { env: env.clone(), cost, queue, salts }
+    }
+
+    /// Waits for a turn to hash; `too_many_attempts` where too many wait already.
+    pub(super) async fn turn(&self, purpose: Purpose, from: IpAddr) -> Result<Turn, Failure> {
+        let (turn, turned) = oneshot::channel();
+        let entered = locked(&self.queue).enter(purpose, network(from), turn);
+        match entered {
+            Entered::Admitted(_) => return Ok(Turn(Some(Arc::clone(&self.queue)))),
+            // Whoever is displaced finds that its turn will not come.
+            Entered::Waits { displaced } => drop(displaced),
+            Entered::Refused => return Err(busy()),
+        }
+        turned.await.map_err(|_| busy())
     }
 
     /// The argon2id string of a new password, or `weak_password`.
-    pub(super) async fn hash(&self, password: Password) -> Result<Credential, Failure> {
+    pub(super) async fn hash(&self, _turn: &Turn, password: Password) -> Result<Credential, Failure> {
         check_strength(&password)?;
         let mut salt = [0; 16];
         self.salts.lock().expect("drawing a salt does not panic").fill_bytes(&mut salt);
         let bytes = secret_bytes(&password);
         let cost = self.cost;
-        let hash = self.in_turn(move || cost.hash(&bytes, &salt)).await;
+        let hash = self.env.offload(move || cost.hash(&bytes, &salt)).await;
         hash.map_err(|error| Failure::new(ErrorCode::Io, format!("Hashing the password failed: {error}.")))
     }
 
     /// Whether `password` is the one of `credential`; false, at the same cost, when there is none.
-    pub(super) async fn verify(&self, password: &Password, credential: Option<Credential>) -> bool {
+    pub(super) async fn verify(&self, _turn: &Turn, password: &Password, credential: Option<Credential>) -> bool {
         if password.0.len() > MAX_PASSWORD_BYTES {
             return false;
         }
@@ -91,14 +128,14 @@ impl Passwords {
         let credential = credential.filter(is_affordable);
         let is_known = credential.is_some();
         let hash = credential.map_or_else(|| self.cost.of_nobody(), |credential| credential.0);
-        let matches = self.in_turn(move || Argon2::default().verify_password(&bytes, hash.as_str()).is_ok()).await;
+        let matches = self.env.offload(move || Argon2::default().verify_password(&bytes, hash.as_str()).is_ok()).await;
         is_known && matches
     }
+}
 
-    async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        self.env.offload(work).await
-    }
+fn busy() -> Failure {
+    tracing::trace!(target: "coverage", reached = "tracker: too many passwords to hash");
+    Failure::new(ErrorCode::TooManyAttempts, "Too many log in or register at this moment. Try again in a few seconds.")
 }
 
 /// Whether a hash costs no more to verify than one of ours could.
@@ -134,22 +171,24 @@ mod tests {
     #[tokio::test]
     async fn a_password_verifies_against_its_own_hash_only() {
         let passwords = Passwords::new(&environment(1), PasswordCost::OWASP);
-        let one = passwords.hash(password("secret")).await.unwrap();
-        let two = passwords.hash(password("secret")).await.unwrap();
+        let turn = passwords.turn(Purpose::Login, [10, 0, 0, 1].into()).await.unwrap();
+        let one = passwords.hash(&turn, password("secret")).await.unwrap();
+        let two = passwords.hash(&turn, password("secret")).await.unwrap();
         assert!(one.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert_ne!(one, two, "every hash has a salt of its own");
-        assert!(passwords.verify(&password("secret"), Some(one.clone())).await);
-        assert!(!passwords.verify(&password("Secret"), Some(one)).await);
-        assert!(!passwords.verify(&password("secret"), None).await);
+        assert!(passwords.verify(&turn, &password("secret"), Some(one.clone())).await);
+        assert!(!passwords.verify(&turn, &password("Secret"), Some(one)).await);
+        assert!(!passwords.verify(&turn, &password("secret"), None).await);
     }
 
     #[tokio::test]
     async fn empty_and_endless_passwords_are_weak() {
         let passwords = Passwords::new(&environment(1), PasswordCost::OWASP);
+        let turn = passwords.turn(Purpose::Login, [10, 0, 0, 1].into()).await.unwrap();
         for text in [String::new(), "x".repeat(MAX_PASSWORD_BYTES + 1)] {
-            assert_eq!(passwords.hash(password(&text)).await.unwrap_err().code, ErrorCode::WeakPassword);
+            assert_eq!(passwords.hash(&turn, password(&text)).await.unwrap_err().code, ErrorCode::WeakPassword);
         }
-        assert!(passwords.hash(password(&"x".repeat(MAX_PASSWORD_BYTES))).await.is_ok());
+        assert!(passwords.hash(&turn, password(&"x".repeat(MAX_PASSWORD_BYTES))).await.is_ok());
     }
 
     #[test]
@@ -171,8 +210,9 @@ mod tests {
     #[tokio::test]
     async fn the_right_password_for_a_hash_that_costs_too_much_is_wrong() {
         let passwords = Passwords::new(&environment(1), PasswordCost::LEAST);
+        let turn = passwords.turn(Purpose::Login, [10, 0, 0, 1].into()).await.unwrap();
         let dear = PasswordCost { memory_kib: 8, passes: MOST_PASSES + 1 }.hash(b"secret", &[1; 16]).unwrap();
-        assert!(!passwords.verify(&password("secret"), Some(dear)).await);
+        assert!(!passwords.verify(&turn, &password("secret"), Some(dear)).await);
     }
 
     #[test]

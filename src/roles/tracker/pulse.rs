@@ -31,6 +31,9 @@ fn beat(node: &Node, now: Instant) {
         state.clients.note_swarm(link, file);
     }
     state.clients.tell_swarms();
+    if let Some(attempts) = state.throttle.take_news() {
+        state.trackers.send_all(&SyncMessage::Attempts(attempts));
+    }
     for message in messages(state.presence.take_untold()) {
         state.trackers.send_all(&message);
     }

@@ -334,6 +334,10 @@ impl<'a> SyncTask<'a> {
                 }
                 Ok(())
             }
+            SyncMessage::Attempts(attempts) => {
+                self.node.state().throttle.hear(Instant::now(), attempts);
+                Ok(())
+            }
             SyncMessage::AskToDial { device, group, file, peer } => {
                 let state = self.node.state();
                 if let Some((Home::Here(link), _)) = state.presence.seat(&device) {

@@ -1,4 +1,4 @@
-//! Failed logins: delays that grow, per account and per address. Pure; time is passed in.
+//! Failed logins: delays that grow, per account and per address, at all trackers. Pure; time is passed in.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use crate::{
     protocol::{
         error::{ErrorCode, Failure},
+        ids::DeviceKey,
         name::UserName,
+        sync::Attempts,
     },
     roles::doors::network,
 };
@@ -23,37 +25,131 @@ const FORGET: Duration = Duration::from_mins(15);
 /// Accounts, and addresses, remembered at most; beyond, the one that failed longest ago is forgotten.
 const MOST: usize = 10_000;
 
+/// Registrations that cost nothing, from one network: a class, or an office.
+const FREE_REGISTRATIONS: u32 = 200;
+/// Entries told to the other trackers at a time; what is beyond waits for the next time.
+const TOLD: usize = 1000;
+
 /// Who failed how often.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
-    accounts: Failures<UserName>,
+    accounts: Failures<Account>,
     addresses: Failures<IpAddr>,
+    registrations: Failures<IpAddr>,
+    /// Failures that the other trackers have not been told of.
+    news: BTreeMap<Key, u32>,
+}
+
+/// Whose failures count together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Account {
+    /// Those of strangers to an account.
+    Name(UserName),
+    /// Those of a device that has logged in to it before: strangers cannot lock it out, and it cannot guess for ever.
+    Known(UserName, DeviceKey),
+}
+
+/// What failures are told of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Account(UserName),
+    Network(IpAddr),
+}
+
+/// Who makes an attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt<'a> {
+    /// The name tried.
+    pub(super) user: &'a UserName,
+    /// From where.
+    pub(super) from: IpAddr,
+    /// The device, where it has logged in to that account before.
+    pub(super) known: Option<DeviceKey>,
+}
+
+impl Attempt<'_> {
+    fn account(&self) -> Account {
+        match self.known {
+            Some(device) => Account::Known(self.user.clone(), device),
+            None => Account::Name(self.user.clone()),
+        }
+    }
 }
 
 impl Throttle {
     /// Admits an attempt, which [`ended`](Self::ended) then ends; `too_many_attempts` while the delay after the last failure
     /// lasts. `Ok(false)`: as many are under way as may still fail, so that attempts made side by side do not slip through;
     /// ask again when one has ended.
-    pub(super) fn attempt(&mut self, now: Instant, user: &UserName, from: IpAddr) -> Result<bool, Failure> {
-        let from = network(from);
-        let wait = self.accounts.wait(now, user, FREE_PER_ACCOUNT);
-        let wait = wait.max(self.addresses.wait(now, &from, FREE_PER_ADDRESS));
-        if !wait.is_zero() {
-            return Err(too_many(wait));
-        }
-        let is_free = self.accounts.has_room(now, user, FREE_PER_ACCOUNT)
+    pub(super) fn attempt(&mut self, now: Instant, attempt: &Attempt<'_>) -> Result<bool, Failure> {
+        let (account, from) = (attempt.account(), network(attempt.from));
+        self.check(now, attempt)?;
+        let is_free = self.accounts.has_room(now, &account, FREE_PER_ACCOUNT)
             && self.addresses.has_room(now, &from, FREE_PER_ADDRESS);
         if is_free {
-            self.accounts.begin(now, user.clone());
+            self.accounts.begin(now, account);
             self.addresses.begin(now, from);
         }
         Ok(is_free)
     }
 
+    /// `too_many_attempts` while the delay after the last failure lasts.
+    pub(super) fn check(&self, now: Instant, attempt: &Attempt<'_>) -> Result<(), Failure> {
+        let wait = self.accounts.wait(now, &attempt.account(), FREE_PER_ACCOUNT);
+        let wait = wait.max(self.addresses.wait(now, &network(attempt.from), FREE_PER_ADDRESS));
+        if wait.is_zero() { Ok(()) } else { Err(too_many(wait)) }
+    }
+
     /// An attempt has ended. A right one clears the account, not the address: it may be the guesser's own account.
-    pub(super) fn ended(&mut self, now: Instant, user: &UserName, from: IpAddr, is_right: bool) {
-        self.accounts.end(now, user, is_right, true);
-        self.addresses.end(now, &network(from), is_right, false);
+    pub(super) fn ended(&mut self, now: Instant, attempt: &Attempt<'_>, is_right: bool) {
+        let from = network(attempt.from);
+        self.accounts.end(now, &attempt.account(), is_right, true);
+        self.addresses.end(now, &from, is_right, false);
+        if is_right {
+            return;
+        }
+        let account = attempt.known.is_none().then(|| Key::Account(attempt.user.clone()));
+        for key in account.into_iter().chain([Key::Network(from)]) {
+            if self.news.len() < MOST || self.news.contains_key(&key) {
+                *self.news.entry(key).or_default() += 1;
+            }
+        }
+    }
+
+    /// An account is about to be registered: `too_many_attempts` when too many were from there lately.
+    pub(super) fn register(&mut self, now: Instant, from: IpAddr) -> Result<(), Failure> {
+        let from = network(from);
+        let wait = self.registrations.wait(now, &from, FREE_REGISTRATIONS);
+        if !wait.is_zero() {
+            let seconds = wait.as_secs() + 1;
+            let message = format!("Too many accounts were registered from your network. Try again in {seconds} s.");
+            return Err(Failure::new(ErrorCode::TooManyAttempts, message));
+        }
+        self.registrations.count(now, from, 1);
+        Ok(())
+    }
+
+    /// Failures since the last time, for the other trackers.
+    pub(super) fn take_news(&mut self) -> Option<Attempts> {
+        let mut told = Attempts::default();
+        while told.accounts.len() + told.networks.len() < TOLD
+            && let Some((key, count)) = self.news.pop_first()
+        {
+            match key {
+                Key::Account(user) => told.accounts.push((user, count)),
+                Key::Network(from) => told.networks.push((from, count)),
+            }
+        }
+        (told != Attempts::default()).then_some(told)
+    }
+
+    /// Failures at another tracker.
+    pub(super) fn hear(&mut self, now: Instant, told: Attempts) {
+        for (user, count) in told.accounts.into_iter().take(TOLD) {
+            self.accounts.count(now, Account::Name(user), count);
+        }
+        for (from, count) in told.networks.into_iter().take(TOLD) {
+            self.addresses.count(now, network(from), count);
+        }
     }
 }
 
@@ -104,6 +200,14 @@ impl<K: Ord + Clone> Failures<K> {
         self.make_room(now, &key);
         let failed = self.take(now, &key);
         self.put(now, key, Failed { under_way: failed.under_way + 1, ..failed });
+    }
+
+    /// So many failures were made elsewhere, or count as such.
+    fn count(&mut self, now: Instant, key: K, count: u32) {
+        self.make_room(now, &key);
+        let failed = self.take(now, &key);
+        let count = failed.count.saturating_add(count);
+        self.put(now, key, Failed { count, last_failure: now, ..failed });
     }
 
     fn end(&mut self, now: Instant, key: &K, is_right: bool, clears: bool) {
@@ -170,10 +274,14 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
+    fn attempt(user: &UserName, from: IpAddr) -> Attempt<'_> {
+        Attempt { user, from, known: None }
+    }
+
     /// A whole attempt with the wrong password.
     fn fail(throttle: &mut Throttle, now: Instant, user: &UserName, from: IpAddr) -> Result<(), Failure> {
-        assert!(throttle.attempt(now, user, from)?, "no other attempt is under way");
-        throttle.ended(now, user, from, false);
+        assert!(throttle.attempt(now, &attempt(user, from))?, "no other attempt is under way");
+        throttle.ended(now, &attempt(user, from), false);
         Ok(())
     }
 
@@ -184,7 +292,7 @@ mod tests {
             fail(&mut throttle, now, &name("ann"), address(1)).unwrap();
         }
         for delay in [1, 2, 4, 8, 16, 32, 60, 60] {
-            let failure = throttle.attempt(now, &name("ann"), address(2)).unwrap_err();
+            let failure = throttle.attempt(now, &attempt(&name("ann"), address(2))).unwrap_err();
             assert_eq!(failure.code, ErrorCode::TooManyAttempts);
             now += Duration::from_secs(delay);
             fail(&mut throttle, now, &name("ann"), address(2)).unwrap();
@@ -201,35 +309,35 @@ mod tests {
         for n in 0..FREE_PER_ADDRESS {
             fail(&mut throttle, now, &name(&format!("user{n}")), address(1)).unwrap();
         }
-        assert!(throttle.attempt(now, &name("ann"), address(1)).is_err());
+        assert!(throttle.attempt(now, &attempt(&name("ann"), address(1))).is_err());
         let later = now + Duration::from_secs(1);
-        assert!(throttle.attempt(later, &name("ann"), address(1)).unwrap());
-        assert!(!throttle.attempt(later, &name("bob"), address(1)).unwrap(), "one at a time by now");
-        throttle.ended(later, &name("ann"), address(1), true);
+        assert!(throttle.attempt(later, &attempt(&name("ann"), address(1))).unwrap());
+        assert!(!throttle.attempt(later, &attempt(&name("bob"), address(1))).unwrap(), "one at a time by now");
+        throttle.ended(later, &attempt(&name("ann"), address(1)), true);
         fail(&mut throttle, later, &name("bob"), address(1)).unwrap();
-        assert!(throttle.attempt(later, &name("ann"), address(1)).is_err());
-        assert!(throttle.attempt(later, &name("ann"), address(2)).unwrap());
+        assert!(throttle.attempt(later, &attempt(&name("ann"), address(1))).is_err());
+        assert!(throttle.attempt(later, &attempt(&name("ann"), address(2))).unwrap());
     }
 
     #[test]
     fn attempts_side_by_side_wait_for_each_other() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
-        let admitted = (0..100).filter(|_| throttle.attempt(now, &name("ann"), address(1)).unwrap()).count();
+        let admitted = (0..100).filter(|_| throttle.attempt(now, &attempt(&name("ann"), address(1))).unwrap()).count();
         assert_eq!(admitted, FREE_PER_ACCOUNT as usize);
-        throttle.ended(now, &name("ann"), address(1), true);
-        assert!(throttle.attempt(now, &name("ann"), address(1)).unwrap());
+        throttle.ended(now, &attempt(&name("ann"), address(1)), true);
+        assert!(throttle.attempt(now, &attempt(&name("ann"), address(1))).unwrap());
         for _ in 0..FREE_PER_ACCOUNT {
-            throttle.ended(now, &name("ann"), address(1), false);
+            throttle.ended(now, &attempt(&name("ann"), address(1)), false);
         }
-        assert!(throttle.attempt(now, &name("ann"), address(1)).is_err());
+        assert!(throttle.attempt(now, &attempt(&name("ann"), address(1))).is_err());
     }
 
     #[test]
     fn many_right_logins_from_one_address_go_through() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         for n in 0..1000 {
-            assert!(throttle.attempt(now, &name(&format!("user{n}")), address(1)).unwrap());
-            throttle.ended(now, &name(&format!("user{n}")), address(1), true);
+            assert!(throttle.attempt(now, &attempt(&name(&format!("user{n}")), address(1))).unwrap());
+            throttle.ended(now, &attempt(&name(&format!("user{n}")), address(1)), true);
         }
         assert!(throttle.accounts.by_key.is_empty() && throttle.addresses.order.is_empty());
     }
@@ -245,5 +353,56 @@ mod tests {
         assert!(!failures.by_key.contains_key(&0));
         failures.begin(now + FORGET, 0);
         assert_eq!((failures.by_key.len(), failures.order.len()), (1, 1));
+    }
+
+    #[test]
+    fn strangers_do_not_lock_out_a_device_that_was_there_before() {
+        let (mut throttle, now, ann) = (Throttle::default(), Instant::now(), name("ann"));
+        for n in 0..FREE_PER_ACCOUNT {
+            fail(&mut throttle, now, &ann, address(u8::try_from(n).unwrap())).unwrap();
+        }
+        assert!(throttle.attempt(now, &attempt(&ann, address(100))).is_err());
+        let own = Attempt { known: Some(DeviceKey([1; 32])), ..attempt(&ann, address(100)) };
+        for _ in 0..FREE_PER_ACCOUNT {
+            assert!(throttle.attempt(now, &own).unwrap());
+            throttle.ended(now, &own, false);
+        }
+        assert!(throttle.attempt(now, &own).is_err(), "nor may it guess for ever");
+    }
+
+    #[test]
+    fn failures_count_at_every_tracker() {
+        let (mut here, mut there, now, ann) = (Throttle::default(), Throttle::default(), Instant::now(), name("ann"));
+        for _ in 0..FREE_PER_ACCOUNT {
+            fail(&mut here, now, &ann, address(1)).unwrap();
+        }
+        let news = here.take_news().unwrap();
+        assert_eq!(here.take_news(), None);
+        there.hear(now, news);
+        assert!(there.attempt(now, &attempt(&ann, address(2))).is_err());
+        assert_eq!(there.take_news(), None, "what was heard is not told again");
+        assert!(there.attempt(now, &attempt(&name("bob"), address(1))).unwrap());
+    }
+
+    #[test]
+    fn what_is_told_is_bounded() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        for n in 0..TOLD {
+            let from = IpAddr::from([10, 1, u8::try_from(n / 200).unwrap(), u8::try_from(n % 200).unwrap()]);
+            fail(&mut throttle, now, &name(&format!("user{n}")), from).unwrap();
+        }
+        let sizes = std::iter::from_fn(|| throttle.take_news()).map(|told| told.accounts.len() + told.networks.len());
+        assert_eq!(sizes.collect::<Vec<_>>(), [TOLD, TOLD]);
+    }
+
+    #[test]
+    fn registrations_from_one_network_are_slowed_down() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        for _ in 0..FREE_REGISTRATIONS {
+            throttle.register(now, address(1)).unwrap();
+        }
+        assert_eq!(throttle.register(now, address(1)).unwrap_err().code, ErrorCode::TooManyAttempts);
+        throttle.register(now, address(2)).unwrap();
+        throttle.register(now + LONGEST, address(1)).unwrap();
     }
 }

@@ -222,3 +222,24 @@ async fn a_login_replaces_the_one_before_on_its_device_and_the_oldest_of_too_man
     assert_eq!(all.len(), 16);
     assert!(all[15].current);
 }
+
+#[tokio::test(start_paused = true)]
+async fn strangers_lock_nobody_out_who_was_there_before_and_guess_at_all_trackers_together() {
+    let cluster = Cluster::new(2).await;
+    let mut ann = cluster.client(1, 1).await;
+    ann.register("ann").await;
+    let mut stranger = cluster.client(2, 1).await;
+    for _ in 0..5 {
+        assert_eq!(stranger.log_in("ann", "guess").await.unwrap_err().code, ErrorCode::BadCredentials);
+    }
+    assert_eq!(stranger.log_in("ann", "guess").await.unwrap_err().code, ErrorCode::TooManyAttempts);
+    cluster.settle().await;
+    let mut another = cluster.client(3, 2).await;
+    assert_eq!(another.log_in("ann", "guess").await.unwrap_err().code, ErrorCode::TooManyAttempts);
+    // She changes her password, and logs in anew, on the device where she is logged in.
+    let change = Request::ChangePassword { old: password("secret"), new: password("better") };
+    assert!(matches!(ann.ask(change).await, Ok(Answer::LoggedIn { .. })));
+    ann.session = None;
+    ann.dial(&cluster.info, 2).await;
+    ann.log_in("ann", "better").await.unwrap();
+}
