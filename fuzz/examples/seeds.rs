@@ -151,6 +151,7 @@ fn to_tracker() -> Vec<ToTracker> {
             sessions: vec![(USER, session_ref())],
         },
         Request::ListSessions,
+        Request::CloseAccount { password: password() },
         Request::EndSession { session: SessionId([17; 32]) },
         Request::ListTrackers,
     ];
@@ -240,6 +241,7 @@ fn changes() -> Vec<Change> {
         ChangeBody::ShareBegun { group: team, user: bob, device: DEVICE, membership, manifest: header() },
         ChangeBody::ShareEnded { shares: vec![ShareId([16; 32])], user: bob },
         ChangeBody::CredentialSet { user: ann, credential: credential(), keeps: Some(SessionId([17; 32])) },
+        ChangeBody::UserClosed { user: ann },
         ChangeBody::SessionOpened { user: ann, device: DEVICE, opened_with: session_ref().opened_with },
         ChangeBody::SessionsEnded { user: ann, sessions: vec![(SessionId([17; 32]), session_ref().opened)] },
         ChangeBody::MembershipEnded {

@@ -79,6 +79,7 @@ pub(crate) const MUST: &[&str] = &[
     "hostile: many idle links",
     "hostile: member that left keeps asking",
     "hostile: member that logged out keeps asking",
+    "hostile: member whose account was closed keeps asking",
     "hostile: member whose session was ended keeps asking",
     "hostile: member with an old password keeps asking",
     "hostile: oversized frame",

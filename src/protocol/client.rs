@@ -110,6 +110,11 @@ pub enum Request {
         /// Which.
         session: SessionId,
     },
+    /// Ends the caller's memberships and sessions, and the account. → `Done`
+    CloseAccount {
+        /// Its password.
+        password: Password,
+    },
     /// → `LoggedIn`: the session goes on under the new password; those on other devices end.
     ChangePassword {
         /// The present password.
@@ -631,6 +636,7 @@ impl Request {
             Self::CreateUser { .. }
                 | Self::Logout
                 | Self::EndSession { .. }
+                | Self::CloseAccount { .. }
                 | Self::ChangePassword { .. }
                 | Self::CreateGroup { .. }
                 | Self::JoinGroup { .. }

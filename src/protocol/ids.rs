@@ -79,6 +79,12 @@ impl RequestId {
         Self(hash_parts("p2p 2026 request id", &[&device.0, nonce]))
     }
 
+    /// The identity of what this request does to one group of several.
+    #[must_use]
+    pub fn part(&self, group: &GroupId) -> Self {
+        Self(hash_parts("p2p 2026 request part", &[&self.0, &group.0]))
+    }
+
     /// The identity of what has to be done before this request, as part of it.
     #[must_use]
     pub fn beside(&self) -> Self {

@@ -120,6 +120,11 @@ pub enum ChangeBody {
         /// Whose.
         user: UserId,
     },
+    /// A user closed the account, for good; its name stays taken.
+    UserClosed {
+        /// Whose.
+        user: UserId,
+    },
     /// A user logged in; the session's identity is the request's.
     SessionOpened {
         /// Who.

@@ -125,7 +125,9 @@ impl Catalog {
         self.touched.insert(change.dot, Touched::by(change));
         let mut out = Vec::new();
         match &change.body {
-            ChangeBody::UserCreated { .. } | ChangeBody::CredentialSet { .. } => self.apply_user(change, &mut out),
+            ChangeBody::UserCreated { .. } | ChangeBody::CredentialSet { .. } | ChangeBody::UserClosed { .. } => {
+                self.apply_user(change, &mut out);
+            }
             ChangeBody::ShareBegun { manifest, .. } => self.begin_share(change, manifest, &mut out),
             ChangeBody::ShareEnded { shares, user } => {
                 self.shares.end(change, shares, *user);
@@ -172,7 +174,7 @@ impl Catalog {
 
     fn apply_user(&mut self, change: &Change, out: &mut Vec<Effect>) {
         let id = match &change.body {
-            ChangeBody::CredentialSet { user, .. } => *user,
+            ChangeBody::CredentialSet { user, .. } | ChangeBody::UserClosed { user } => *user,
             _ => change.request.into(),
         };
         let user = self.users.entry(id).or_default();
@@ -180,6 +182,10 @@ impl Catalog {
         match &change.body {
             ChangeBody::UserCreated { name, credential } => user.create(change, name, credential),
             ChangeBody::CredentialSet { credential, keeps, .. } => user.set_password(change, credential, *keeps),
+            ChangeBody::UserClosed { .. } => {
+                user.close();
+                out.push(Effect::SessionsEnded { user: id });
+            }
             _ => {}
         }
         let after = user.credential().map(|(id, credential)| (id, credential.clone()));

@@ -30,6 +30,8 @@ pub enum Command {
         /// The session it is changed in.
         keeps: SessionId,
     },
+    /// Closes the caller's account; the role has checked the password, and left all groups.
+    CloseAccount,
     /// Opens a session on the caller's device; the role has checked the password.
     OpenSession {
         /// Which password.
@@ -213,12 +215,16 @@ impl Writer<'_> {
         if let Command::EndSessions { sessions } = command {
             return Ok(self.end_sessions(sessions.clone()));
         }
+        if self.catalog.is_closed(&self.user) {
+            return Err(Failure::new(ErrorCode::NotLoggedIn, "The account is closed."));
+        }
         if self.catalog.user_name(&self.user).is_none() {
             return Err(stale("This tracker has yet to hear of your account."));
         }
         match command {
             Command::CreateUser { user, credential } => create_user(self.catalog, user, credential),
             Command::ChangePassword { credential, keeps } => Ok(self.change_password(credential, *keeps)),
+            Command::CloseAccount => Ok(append(ChangeBody::UserClosed { user: self.user }, Timestamp::default())),
             Command::OpenSession { opened_with } => {
                 let (user, device, opened_with) = (self.user, self.device, *opened_with);
                 Ok(append(ChangeBody::SessionOpened { user, device, opened_with }, Timestamp::default()))

@@ -64,7 +64,7 @@ impl Touched {
     pub(super) fn by(change: &Change) -> Self {
         match &change.body {
             ChangeBody::UserCreated { .. } => Self::Password(change.request.into()),
-            ChangeBody::CredentialSet { user, .. } => Self::Password(*user),
+            ChangeBody::CredentialSet { user, .. } | ChangeBody::UserClosed { user } => Self::Password(*user),
             ChangeBody::GroupCreated { .. } => Self::Group(change.request.into()),
             ChangeBody::OwnerSet { group, .. } => Self::Group(*group),
             ChangeBody::MembershipRequested { group, user } | ChangeBody::MembershipEnded { group, user, .. } => {

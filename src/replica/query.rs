@@ -1,6 +1,8 @@
 //! What the catalog answers. Names are those of now; presence is filled in by the role.
 
-use super::{catalog::Catalog, claim::Claims, group::Group, membership::Membership, session::Opened, share::Begun};
+use super::{
+    catalog::Catalog, claim::Claims, group::Group, membership::Membership, session::Opened, share::Begun, user::User,
+};
 use crate::protocol::{
     client::{FileInfo, GroupInfo, PendingRequest, Standing},
     ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, SessionId, ShareId, UserId},
@@ -82,6 +84,11 @@ impl Catalog {
 
 /// Sessions.
 impl Catalog {
+    /// Whether an account is closed.
+    pub fn is_closed(&self, user: &UserId) -> bool {
+        self.users.get(user).is_some_and(User::is_closed)
+    }
+
     /// Whether a session is known to be over: ended, or opened with a password that another session has replaced.
     pub fn is_session_over(&self, user: &UserId, session: &SessionRef) -> bool {
         self.is_outdated(user, session.id, &session.opened_with)
@@ -110,6 +117,9 @@ impl Catalog {
 
     fn is_outdated(&self, user: &UserId, id: SessionId, opened_with: &CredentialId) -> bool {
         let Some(record) = self.users.get(user) else { return false };
+        if record.is_closed() {
+            return true;
+        }
         let is_replaced = record.credential().is_some_and(|(now, _)| opened_with.is_replaced_by(&now));
         is_replaced && record.kept_session() != Some(id)
     }
@@ -125,6 +135,12 @@ impl Catalog {
     /// What a live group is called now.
     pub fn group_name(&self, group: &GroupId) -> Option<&GroupName> {
         self.group_names.name(group)
+    }
+
+    /// Groups in which a user is a member or has asked to be.
+    pub fn groups_of(&self, user: &UserId) -> Vec<(GroupId, GroupName)> {
+        let theirs = self.group_names.iter().filter(|(_, group)| self.standing(group, user) != Standing::None);
+        theirs.map(|(name, group)| (group, name.clone())).collect()
     }
 
     /// Groups of `owner` that lost the name they claim: that name, and the present one.

@@ -18,6 +18,7 @@ pub struct User {
     created: Option<Created>,
     /// By request: a password set twice by one request was set at the lesser time.
     passwords: BTreeMap<RequestId, Set>,
+    closed: bool,
 }
 
 /// A password set, by the least try of its request.
@@ -60,6 +61,16 @@ impl User {
         }
     }
 
+    /// Merges the end of the account: once closed stays so.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Whether the account is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Forgets passwords that a later one has replaced for good; returns the changes that nothing needs any more.
     pub(super) fn fold(&mut self, cut: &Cut) -> Vec<(Dot, RequestId)> {
         let is_stable = |set: &Set| set.tries.iter().all(|dot| cut.covers(dot));
@@ -80,9 +91,9 @@ impl User {
         !self.passwords.is_empty()
     }
 
-    /// The credential that counts, and which it is.
+    /// The credential that counts, and which it is; `None` for a closed account.
     pub(super) fn credential(&self) -> Option<(CredentialId, &Credential)> {
-        let created = self.created.as_ref()?;
+        let created = self.created.as_ref().filter(|_| !self.closed)?;
         let first = (CredentialId { at: created.claim.at, request: None }, &created.credential);
         let id = |request: &RequestId, set: &Set| CredentialId { at: set.at, request: Some(*request) };
         Some(self.last().map_or(first, |(request, set)| (id(request, set), &set.credential)))

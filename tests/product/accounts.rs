@@ -80,6 +80,25 @@ fn a_session_is_gone_with_the_logout_and_others_with_a_new_password() {
     assert_eq!(row(&one.ok("list_groups"), "groups", "g")["standing"], "owner", "{group}");
 }
 
+#[test]
+fn a_closed_account_is_gone_with_all_it_had() {
+    let world = World::new(2);
+    let [mut owner, mut member] = world.group("g", ["owner", "member"]);
+    let file = world.path("film");
+    std::fs::write(&file, noise(1, 100_000)).unwrap();
+    owner.ok(&format!("upload_file {} g", file.display()));
+    assert_eq!(owner.fails("close_account wrong"), "bad_credentials");
+    owner.ok("close_account secret-owner");
+    assert_eq!(owner.fails("list_groups"), "not_logged_in");
+    assert_eq!(owner.fails("login owner secret-owner"), "bad_credentials");
+    assert_eq!(owner.fails("create_user owner secret-owner"), "user_exists");
+    let listed =
+        member.until("the group has passed", "list_groups", |answer| row(answer, "groups", "g")["owner"] == "member");
+    assert_eq!(row(&listed, "groups", "g")["members"], 1);
+    assert!(member.ok("list_files g")["files"].as_array().unwrap().is_empty());
+    assert!(file.exists(), "what rests on the disk stays");
+}
+
 /// Logs in so many times at once on one link, and counts what that is answered with.
 async fn log_in_often(tracker: String, device: u8, name: String, times: u64) -> BTreeMap<Option<ErrorCode>, u64> {
     let identity = Identity::new(&DeviceSecret::from_seed([device; 32]));

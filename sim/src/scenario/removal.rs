@@ -54,6 +54,8 @@ enum End {
     SessionEnded,
     /// The member's password is changed on another device.
     PasswordChanged,
+    /// The member's account is closed on another device.
+    AccountClosed,
     /// The server stops the share.
     Stopped,
     /// The server logs out.
@@ -72,7 +74,7 @@ enum Touch {
 }
 
 /// Each as often as it is listed.
-const ENDS: [End; 10] = [
+const ENDS: [End; 11] = [
     End::Removed,
     End::Removed,
     End::Left,
@@ -81,6 +83,7 @@ const ENDS: [End; 10] = [
     End::LeecherLoggedOut,
     End::SessionEnded,
     End::PasswordChanged,
+    End::AccountClosed,
     End::Stopped,
     End::LoggedOut,
 ];
@@ -93,7 +96,10 @@ impl End {
 
     /// Whether Mallory does it, at Carol's tracker.
     fn is_of_mallory(self) -> bool {
-        matches!(self, Self::Left | Self::LeecherLoggedOut | Self::SessionEnded | Self::PasswordChanged)
+        matches!(
+            self,
+            Self::Left | Self::LeecherLoggedOut | Self::SessionEnded | Self::PasswordChanged | Self::AccountClosed
+        )
     }
 }
 
@@ -263,6 +269,15 @@ impl Removal {
                 self.mallory_ends_it_from_elsewhere(async |node, elsewhere| {
                     let [old, new] = ["", "-anew"].map(|more| Password(format!("secret-of-{VILLAIN}{more}")));
                     elsewhere.ask(&node, Request::ChangePassword { old, new }).await?;
+                    Ok(())
+                })
+                .await?;
+            }
+            End::AccountClosed => {
+                reached("hostile: member whose account was closed keeps asking");
+                self.mallory_ends_it_from_elsewhere(async |node, elsewhere| {
+                    let password = Password(format!("secret-of-{VILLAIN}"));
+                    elsewhere.ask(&node, Request::CloseAccount { password }).await?;
                     Ok(())
                 })
                 .await?;

@@ -72,6 +72,7 @@ fn body() -> impl Strategy<Value = ChangeBody> {
         1 => (id(), 0u8..2).prop_map(|(user, n)| {
             ChangeBody::SessionOpened { user: UserId(user), device: device(n), opened_with: CredentialId::default() }
         }),
+        1 => id().prop_map(|user| ChangeBody::UserClosed { user: UserId(user) }),
         1 => (id(), id(), dot()).prop_map(|(session, user, opened)| {
             ChangeBody::SessionsEnded { sessions: vec![(SessionId(session), opened)], user: UserId(user) }
         }),

@@ -428,3 +428,21 @@ fn a_new_password_ends_all_sessions_but_the_one_it_was_set_in() {
     cluster.write(0, ann, &change(SessionId([9; 32]))).unwrap();
     assert_eq!(is_over(&cluster), [true, true]);
 }
+
+#[test]
+fn a_closed_account_stays_closed_and_keeps_its_name() {
+    let (mut cluster, ann, [one, _]) = logged_in();
+    cluster.write(0, ann, &Command::CloseAccount).unwrap();
+    // Elsewhere she has set another password meanwhile.
+    cluster.write(1, ann, &new_password("new")).unwrap();
+    cluster.heal();
+    cluster.come_to_rest();
+    for t in 0..3 {
+        let catalog = &cluster.trackers[t].catalog;
+        assert_eq!(catalog.credential(&ann), None);
+        assert!(catalog.is_session_over(&ann, &one) && catalog.sessions_of(&ann).is_empty());
+        assert_eq!(cluster.write(t, ann, &create("g")).unwrap_err().code, ErrorCode::NotLoggedIn);
+        let request = cluster.request();
+        assert_eq!(cluster.register_as(t, "ann", request).unwrap_err().code, ErrorCode::UserExists);
+    }
+}

@@ -291,6 +291,10 @@ impl<'a> Shell<'a> {
                 let password = chosen_password(&format!("Password for {user}: ")).await?;
                 Command::CreateUser { user, password }
             }
+            AskPassword::CloseAccount => {
+                let password = known_password(hidden("Password, to close the account for good: ").await?)?;
+                Command::CloseAccount { password }
+            }
             AskPassword::ChangePassword => {
                 let old = known_password(hidden("Present password: ").await?)?;
                 Command::ChangePassword { old, new: chosen_password("New password: ").await? }

@@ -212,6 +212,46 @@ fn is_known_device(asker: &Asker, name: &UserName) -> bool {
     accounts(&state, name).into_iter().any(|(user, ..)| here(user))
 }
 
+/// Closes the account: its groups pass on or are dissolved, as when their owner leaves; then its sessions end, and with them all
+/// that is served by them.
+pub(super) async fn close_account(
+    asker: &Asker,
+    request: RequestId,
+    seen: &VersionVector,
+    password: &Password,
+) -> Result<Shown, Failure> {
+    let node = &asker.node;
+    let mut needed = VersionVector::default();
+    if command::answer(&node.state().catalog, &request).is_none() {
+        let session = asker.logged_in_session()?;
+        let user = session.user;
+        verify_own(asker, user, password).await?;
+        let writer = Writer { user: Some(user), device: asker.device, seen };
+        let groups = node.state().catalog.groups_of(&user);
+        for (id, group) in groups {
+            let left = node.write(writer, request.part(&id), &Command::LeaveGroup { group }).await;
+            match left {
+                Ok((_, more)) => needed.merge(&more),
+                // Somebody has ended it meanwhile.
+                Err(failure) if matches!(failure.code, ErrorCode::NotAMember | ErrorCode::NoSuchGroup) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        asker.end_session();
+        let closed = node.write(writer, request, &Command::CloseAccount).await;
+        let (_, more) = closed.inspect_err(|_| asker.begin_session(session))?;
+        needed.merge(&more);
+        let opened = node.state().catalog.opened_sessions(&user);
+        let sessions = opened.into_iter().map(|(id, opened)| (id, opened.dot)).collect();
+        let (_, more) = node.write(writer, request.beside(), &Command::EndSessions { sessions }).await?;
+        needed.merge(&more);
+    } else {
+        needed.merge(node.state().catalog.vector());
+    }
+    node.until_acknowledged(&needed).await?;
+    Ok((Answer::Done, needed))
+}
+
 /// The account of that name, and that password. As many are verified whatever the name: it takes as long to find that there is
 /// none as that the password is wrong.
 async fn find_account(

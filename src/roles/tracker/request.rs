@@ -52,9 +52,11 @@ pub(super) async fn answer(asker: &Asker, nonce: Nonce, seen: &VersionVector, re
     let caught_up = timeout(CATCH_UP_WITHIN, asker.node.until_durable(seen)).await.is_ok();
     let is_write = request.is_write();
     let outcome = match request {
-        Request::CreateUser { .. } | Request::Login { .. } | Request::Logout | Request::ChangePassword { .. } => {
-            account(asker, nonce, seen, request).await
-        }
+        Request::CreateUser { .. }
+        | Request::Login { .. }
+        | Request::Logout
+        | Request::ChangePassword { .. }
+        | Request::CloseAccount { .. } => account(asker, nonce, seen, request).await,
         Request::OfferManifest { group, manifest } => offer(asker, group, manifest).await,
         Request::PutPage { manifest, page, bytes } => put_page(asker, manifest, page, bytes).await,
         request if is_write => write(asker, nonce, seen, request).await,
@@ -89,6 +91,7 @@ async fn account(
         Request::CreateUser { user, password } => login::create_user(asker, id, seen, user, password).await,
         Request::Login { user, password } => login::login(asker, id, seen, user, &password).await,
         Request::ChangePassword { old, new } => login::change_password(asker, id, seen, &old, new).await,
+        Request::CloseAccount { password } => login::close_account(asker, id, seen, &password).await,
         _ => login::logout(asker, id, seen).await,
     }
 }

@@ -1,4 +1,4 @@
-//! `create_user`, `login`, `logout`, `list_sessions`, `end_session`, `change_password`, `whoami`.
+//! `create_user`, `login`, `logout`, `list_sessions`, `end_session`, `close_account`, `change_password`, `whoami`.
 
 use std::sync::Arc;
 
@@ -56,6 +56,16 @@ pub(super) async fn logout(core: Arc<Core>) -> Result<Outcome, Failure> {
     core.require_login()?;
     core.exchange.logged_out().await;
     order(&core, Request::Logout).await
+}
+
+pub(super) async fn close_account(core: Arc<Core>, password: Password) -> Result<Outcome, Failure> {
+    let _change = core.session_change.lock().await;
+    core.require_login()?;
+    let closed = order(&core, Request::CloseAccount { password }).await?;
+    core.exchange.logged_out().await;
+    // The tracker has no session any more; this forgets it here.
+    order(&core, Request::Logout).await?;
+    Ok(closed)
 }
 
 pub(super) async fn list_sessions(core: &Core) -> Result<Outcome, Failure> {

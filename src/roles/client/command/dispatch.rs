@@ -24,6 +24,9 @@ pub(in crate::roles::client) async fn execute(core: &Arc<Core>, command: Command
         Command::CreateUser { user, password } => account::create_user(core, user, password).await,
         Command::Login { user, password } => to_the_end(core, account::login(Arc::clone(core), user, password)).await,
         Command::Logout => to_the_end(core, account::logout(Arc::clone(core))).await,
+        Command::CloseAccount { password } => {
+            to_the_end(core, account::close_account(Arc::clone(core), password)).await
+        }
         Command::ListSessions => account::list_sessions(core).await,
         Command::EndSession { session } => account::end_session(core, session).await,
         Command::ChangePassword { old, new } => account::change_password(core, old, new).await,

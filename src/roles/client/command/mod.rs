@@ -32,6 +32,8 @@ pub enum Command {
     Login { user: UserName, password: Password },
     /// `logout`
     Logout,
+    /// `close_account [passwd]`
+    CloseAccount { password: Password },
     /// `list_sessions`
     ListSessions,
     /// `end_session <session>`

@@ -51,6 +51,8 @@ pub enum AskPassword {
         /// Its user.
         user: UserName,
     },
+    /// `close_account`
+    CloseAccount,
     /// `change_password`
     ChangePassword,
 }

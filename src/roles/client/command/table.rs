@@ -150,6 +150,19 @@ pub static COMMANDS: &[Spec] = &[
         build: |args| Ok(Line::Run(Command::EndSession { session: args.session(0)? })),
     },
     Spec {
+        name: "close_account",
+        alias: None,
+        usage: "[passwd]",
+        counts: &[0, 1],
+        kinds: &[Kind::Password],
+        help: "close your account for good, on all devices",
+        details: "You leave all groups; those you own pass to their longest-standing members, or are dissolved. Nobody can register under the name again. Files on your disk stay where they are. Without a password on a terminal, it is asked for and not shown.",
+        build: |args| match args.optional_password(0)? {
+            Some(password) => Ok(Line::Run(Command::CloseAccount { password })),
+            None => Ok(Line::AskPassword(AskPassword::CloseAccount)),
+        },
+    },
+    Spec {
         name: "whoami",
         alias: None,
         usage: "",

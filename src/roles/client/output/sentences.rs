@@ -27,6 +27,7 @@ pub(super) fn done(command: &Command) -> String {
     let text = match command {
         Command::CreateUser { user, .. } => format!("User {user} is registered. Log in with: login {user}"),
         Command::EndSession { session } => format!("The session {} has ended.", session.0),
+        Command::CloseAccount { .. } => "The account is closed, and its groups are left.".to_owned(),
         Command::Logout => "Logged out. Nothing is shared until the next login.".to_owned(),
         Command::CreateGroup { group } => format!("Group {group} is created, and you own it."),
         Command::JoinGroup { group } => format!("Asked to join {group}. Its owner decides."),

@@ -128,7 +128,10 @@ impl<R> Outbox<R> {
 
 fn extra_patience(request: &Request) -> Duration {
     match request {
-        Request::CreateUser { .. } | Request::Login { .. } | Request::ChangePassword { .. } => PATIENCE_FOR_HASHING,
+        Request::CreateUser { .. }
+        | Request::Login { .. }
+        | Request::ChangePassword { .. }
+        | Request::CloseAccount { .. } => PATIENCE_FOR_HASHING,
         Request::PutPage { bytes, .. } => time_on_a_slow_line(bytes.len() as u64),
         Request::GetPage { .. } => time_on_a_slow_line(crate::protocol::manifest::MAX_PAGE_BYTES as u64),
         _ => Duration::ZERO,

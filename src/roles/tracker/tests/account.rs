@@ -1,7 +1,7 @@
 //! Registering, logging in, sessions, throttling.
 
 use super::{
-    client::{password, user},
+    client::{admit, group, password, user},
     cluster::Cluster,
 };
 use crate::protocol::{
@@ -242,4 +242,34 @@ async fn strangers_lock_nobody_out_who_was_there_before_and_guess_at_all_tracker
     ann.session = None;
     ann.dial(&cluster.info, 2).await;
     ann.log_in("ann", "better").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_account_leaves_its_groups_and_its_devices() {
+    let cluster = Cluster::new(2).await;
+    let (mut ann, mut bob, mut cat) =
+        (cluster.client(1, 1).await, cluster.client(2, 2).await, cluster.client(3, 1).await);
+    ann.register("ann").await;
+    bob.register("bob").await;
+    ann.create_group("films").await;
+    ann.create_group("own").await;
+    bob.seen.merge(&ann.seen);
+    admit(&mut ann, &mut bob, "bob", "films").await;
+    cat.seen.merge(&ann.seen);
+    cat.log_in("ann", "secret").await.unwrap();
+    let wrong = Request::CloseAccount { password: password("wrong") };
+    assert_eq!(ann.refused(wrong).await, ErrorCode::BadCredentials);
+    let (nonce, close) = (ann.nonce(), Request::CloseAccount { password: password("secret") });
+    assert_eq!(ann.repeat(nonce, close.clone()).await, Ok(Answer::Done));
+    bob.seen.merge(&ann.seen);
+    bob.notice(|notice| matches!(notice, Notice::OwnerNow { .. }).then_some(())).await;
+    assert_eq!(bob.find_group("films").await.members, 1);
+    assert_eq!(bob.refused(Request::FindGroup { group: group("own") }).await, ErrorCode::NoSuchGroup);
+    cat.notice(|notice| (*notice == Notice::SessionEnded).then_some(())).await;
+    // The answer was lost: the repeat finds it done.
+    assert!(ann.dial(&cluster.info, 2).await.unwrap().is_err());
+    assert_eq!(ann.repeat(nonce, close).await, Ok(Answer::Done));
+    assert_eq!(ann.log_in("ann", "secret").await.unwrap_err().code, ErrorCode::BadCredentials);
+    let again = Request::CreateUser { user: user("ann"), password: password("secret") };
+    assert_eq!(ann.refused(again).await, ErrorCode::UserExists);
 }

@@ -175,6 +175,7 @@ fn help_shows_all_or_one() {
     change_password [old new]                   change your password
     list_sessions                               list where you are logged in: session, device, since when, address while online
     end_session <session>                       log out one of your devices, wherever it is
+    close_account [passwd]                      close your account for good, on all devices
     whoami                                      show who is logged in, where this client serves, and its device key
     create_group <group>                        create a group; you own it
     join_group <group>                          ask to join a group
