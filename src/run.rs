@@ -1,11 +1,12 @@
 //! Runs what the command line asks for, in named steps, and says how the process ends.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use clap::CommandFactory as _;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -20,6 +21,11 @@ use crate::{
         bench,
         client::{
             Client, ClientConfig,
+            command::{
+                Command,
+                parse::{Line, parse},
+                words::split_commands,
+            },
             output::clean::clean,
             shell::{self, ShellOptions},
         },
@@ -59,8 +65,14 @@ fn start_log(cli: &Cli, terminal: Terminal, logs: &LogTarget) {
 
 fn run_role(role: Role, context: &Context) -> Result<ExitStatus, Failure> {
     match role {
-        Role::Tracker(args) => on_runtime(run_tracker(args, context)),
-        Role::Client(args) => on_runtime(run_client(*args, context)),
+        Role::Tracker(args) => {
+            keep_secrets_in_memory();
+            on_runtime(run_tracker(args, context))
+        }
+        Role::Client(args) => {
+            keep_secrets_in_memory();
+            on_runtime(run_client(*args, context))
+        }
         Role::Bench { scenario } => on_runtime(run_bench(scenario)),
         Role::Demo(args) => on_runtime(demo::run(args.file, context.terminal)),
         Role::Completions { shell } => print(|out| {
@@ -69,6 +81,13 @@ fn run_role(role: Role, context: &Context) -> Result<ExitStatus, Failure> {
         }),
         Role::Man => print(man_pages),
     }
+}
+
+/// Passwords and keys reach no core file, and no other process of this user reads them out. Best effort: some systems cannot.
+fn keep_secrets_in_memory() {
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// Runs a role's future; threads that still wait for standard input do not hold up the end.
@@ -126,6 +145,7 @@ async fn told_to_stop() -> Result<(), Failure> {
 async fn run_client(args: ClientArgs, context: &Context) -> Result<ExitStatus, Failure> {
     let address = args.address;
     let data_dir = data_dir(&context.common, &format!("client-{}-{}", address.ip(), address.port()))?;
+    warn_of_passwords(&args.commands);
     let options = shell_options(&args, &data_dir, context.terminal)?;
     let client = Client::start(system()?, client_config(args, data_dir)).await?;
     let status = shell::run(&client, options, &context.logs).await;
@@ -168,6 +188,7 @@ fn login_password(file: Option<&Path>, terminal: Terminal) -> Result<Option<Zero
             let message = format!("The password file {} cannot be read: {error}.", path.display());
             Failure::new(ErrorCode::Usage, message)
         };
+        warn_of_readers(path);
         #[expect(clippy::disallowed_methods, reason = "arguments are read before any role runs")]
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
         return Ok(Some(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())));
@@ -180,6 +201,42 @@ fn login_password(file: Option<&Path>, terminal: Terminal) -> Result<Option<Zero
             format!("--login needs a password: give --password-file, or set {PASSWORD_VARIABLE}."),
         )),
     }
+}
+
+/// Says so when a file with a password is open to other users.
+fn warn_of_readers(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    #[expect(clippy::disallowed_methods, reason = "arguments are read before any role runs")]
+    let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o077 != 0 {
+        let path = path.display().to_string();
+        warn(&format!("the password file {path} can be read by other users: chmod 600 {path}"));
+    }
+}
+
+/// Arguments are shown to every user of this machine. Scripts may know that; a person at a terminal is told.
+fn warn_of_passwords(commands: &[String]) {
+    let shows_password = |line: &str| {
+        let command = parse(line).map(|parsed| parsed.line);
+        matches!(
+            command,
+            Some(Ok(Line::Run(
+                Command::Login { .. }
+                    | Command::CreateUser { .. }
+                    | Command::ChangePassword { .. }
+                    | Command::CloseAccount { .. }
+            )))
+        )
+    };
+    let mut lines = commands.iter().flat_map(|text| split_commands(text, &[';', '\n']));
+    if io::stderr().is_terminal() && lines.any(shows_password) {
+        warn("a password in the arguments is seen by all users of this machine: use --login with --password-file");
+    }
+}
+
+fn warn(text: &str) {
+    // Without standard error there is nobody to warn.
+    let _ = writeln!(io::stderr(), "warning: {}", clean(text));
 }
 
 async fn run_bench(scenario: bench::Scenario) -> Result<ExitStatus, Failure> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::PermissionsExt as _,
     thread,
     time::{Duration, Instant},
 };
@@ -22,7 +23,7 @@ use p2p::{
 };
 use serde_json::Value;
 
-use crate::common::{World, noise, row};
+use crate::common::{World, noise, row, run};
 
 fn sessions(answer: &Value) -> Vec<(&str, bool, bool)> {
     let all = answer["sessions"].as_array().unwrap();
@@ -97,6 +98,29 @@ fn a_closed_account_is_gone_with_all_it_had() {
     assert_eq!(row(&listed, "groups", "g")["members"], 1);
     assert!(member.ok("list_files g")["files"].as_array().unwrap().is_empty());
     assert!(file.exists(), "what rests on the disk stays");
+}
+
+#[test]
+fn no_core_file_is_written_and_open_password_files_are_warned_of() {
+    let mut world = World::new(1);
+    let ann = world.user("ann");
+    for process in [&ann.process, &*world.tracker(0)] {
+        let limits = process.system_says("limits");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{limits}");
+    }
+    let file = world.path("password");
+    std::fs::write(&file, "secret-ann\n").unwrap();
+    for (mode, is_warned) in [(0o600, false), (0o644, true)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let data = world.path("data/other").to_string_lossy().into_owned();
+        let (info, file) = (world.info(), file.to_string_lossy().into_owned());
+        let client = ["client", "127.0.0.1:0", &info, "--data-dir", &data, "-c", "whoami"];
+        let output = run(&[&client[..], &["--login", "ann", "--password-file", &file]].concat(), "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("chmod 600"), is_warned, "{said}");
+    }
 }
 
 /// Logs in so many times at once on one link, and counts what that is answered with.

@@ -82,6 +82,8 @@ fn a_tracker_that_lost_its_disk_is_refused_until_it_is_readmitted() {
     world.kill_tracker(0);
     ann.until("the second one serves", "create_group here", |answer| answer["ok"] == true);
     world.start_tracker(0);
+    // Else the disk that is lost would be the only one with that group.
+    ann.until("the first one knows of it", "trackers", |answer| answer["trackers"][0]["lag"] == 0);
     world.kill_tracker(1);
     ann.until("the first one serves", "create_group there", |answer| answer["ok"] == true);
     world.lose_disk(1);

@@ -190,6 +190,7 @@ impl<'a> Shell<'a> {
         loop {
             match self.next_line().await? {
                 Next::Line(Input::Line(text)) => {
+                    let text = Zeroizing::new(text);
                     for line in split_commands(&text, &['\n']) {
                         if let Some(end) = self.run_line(line).await? {
                             return Ok(end);

@@ -95,6 +95,9 @@ impl Tracker {
         let listener = env.transport.listen(&bind).await.map_err(|error| cannot_listen(&bind, &error))?;
         let address = listener.local_address().map_err(|error| cannot_listen(&bind, &error))?;
         if let Some(metrics) = &config.metrics {
+            if metrics.parse().is_ok_and(|address: SocketAddr| !address.ip().is_loopback()) {
+                tracing::warn!(%metrics, "whoever reaches this address reads the figures: they bear no names, and ask for no password");
+            }
             let page = env.transport.listen(metrics).await.map_err(|error| cannot_listen(metrics, &error))?;
             env.spawn(metrics::run(Arc::clone(&node), page));
         }

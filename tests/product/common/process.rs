@@ -90,9 +90,14 @@ impl Process {
         eventually(&what, || self.child.try_wait().unwrap()).code()
     }
 
+    /// A file about it in /proc.
+    pub(crate) fn system_says(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+    }
+
     /// The most memory that it has had, in MiB.
     pub(crate) fn peak_mib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = self.system_says("status");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use zeroize::Zeroize as _;
+
 use super::{
     Command, Direction, Rate, SessionName,
     table::{self, Spec},
@@ -123,6 +125,13 @@ pub fn known_password(text: String) -> Result<Password, Failure> {
 pub(crate) struct Arguments {
     spec: &'static Spec,
     words: Vec<String>,
+}
+
+/// One of them may be a password.
+impl Drop for Arguments {
+    fn drop(&mut self) {
+        self.words.zeroize();
+    }
 }
 
 impl Arguments {

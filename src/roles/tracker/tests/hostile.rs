@@ -8,15 +8,17 @@ use tokio::{
 };
 
 use super::{
-    client::{TestClient, password, user},
+    client::{TestClient, group, password, user},
     cluster::Cluster,
 };
 use crate::{
     protocol::{
         client::{Presence, Request, ToTracker, VERSION},
         device::DeviceSecret,
-        ids::{DeviceKey, TrackerNo},
+        ids::{DeviceKey, FileId, GroupId, ManifestId, SessionId, TrackerNo},
         limits::MAX_ORIGINS,
+        manifest::{ManifestHeader, empty_sha1},
+        name::FileName,
         sync::SyncMessage,
         version::{Dot, VersionVector},
     },
@@ -117,4 +119,98 @@ async fn a_client_that_reads_nothing_holds_nobody_up() {
         deaf.send(nonce, Request::ListGroups { skip: 0 }).await;
     }
     assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+}
+
+/// How many requests there are.
+const KINDS: usize = 30;
+
+/// Numbers them: a new one has to be considered here. None may stop the tracker, change how it is run, or read its log.
+fn kind(request: &Request) -> usize {
+    match request {
+        Request::CreateUser { .. } => 0,
+        Request::Login { .. } => 1,
+        Request::Logout => 2,
+        Request::ListSessions => 3,
+        Request::EndSession { .. } => 4,
+        Request::CloseAccount { .. } => 5,
+        Request::ChangePassword { .. } => 6,
+        Request::CreateGroup { .. } => 7,
+        Request::JoinGroup { .. } => 8,
+        Request::LeaveGroup { .. } => 9,
+        Request::ListRequests { .. } => 10,
+        Request::AcceptRequest { .. } => 11,
+        Request::RejectRequest { .. } => 12,
+        Request::RemoveMember { .. } => 13,
+        Request::TransferGroup { .. } => 14,
+        Request::ListGroups { .. } => 15,
+        Request::FindGroup { .. } => 16,
+        Request::ListMembers { .. } => 17,
+        Request::ListFiles { .. } => 18,
+        Request::FindFile { .. } => 19,
+        Request::OfferManifest { .. } => 20,
+        Request::PutPage { .. } => 21,
+        Request::Share { .. } => 22,
+        Request::StopShare { .. } => 23,
+        Request::GetPage { .. } => 24,
+        Request::GetSwarm { .. } => 25,
+        Request::GetTicket { .. } => 26,
+        Request::CheckMembers { .. } => 27,
+        Request::AskToDial { .. } => 28,
+        Request::ListTrackers => 29,
+    }
+}
+
+fn one_of_each() -> Vec<Request> {
+    let (name, who, secret) = (|| group("g"), || user("ann"), || password("secret"));
+    let (id, file, manifest) = (GroupId([1; 32]), FileId([2; 32]), ManifestId([3; 32]));
+    let header = || ManifestHeader::describe(FileName::parse("f").unwrap(), 0, empty_sha1(), &[]).0;
+    vec![
+        Request::CreateUser { user: who(), password: secret() },
+        Request::ListSessions,
+        Request::EndSession { session: SessionId([4; 32]) },
+        Request::ChangePassword { old: secret(), new: secret() },
+        Request::CreateGroup { group: name() },
+        Request::JoinGroup { group: name() },
+        Request::ListRequests { group: name(), skip: 0 },
+        Request::AcceptRequest { group: name(), user: who() },
+        Request::RejectRequest { group: name(), user: who() },
+        Request::RemoveMember { group: name(), user: who() },
+        Request::TransferGroup { group: name(), user: who() },
+        Request::ListGroups { skip: 0 },
+        Request::FindGroup { group: name() },
+        Request::ListMembers { group: name(), skip: 0 },
+        Request::ListFiles { group: name(), skip: 0 },
+        Request::FindFile { group: name(), file: FileName::parse("f").unwrap() },
+        Request::OfferManifest { group: id, manifest: header() },
+        Request::PutPage { manifest, page: 0, bytes: Vec::new() },
+        Request::Share { group: id, manifest: header() },
+        Request::StopShare { file },
+        Request::GetPage { group: id, manifest, page: 0 },
+        Request::GetSwarm { group: id, file },
+        Request::GetTicket { group: id },
+        Request::CheckMembers { group: id, memberships: Vec::new(), sessions: Vec::new() },
+        Request::AskToDial { group: id, file, device: DeviceKey([5; 32]) },
+        Request::ListTrackers,
+        Request::LeaveGroup { group: name() },
+        Request::Logout,
+        Request::Login { user: who(), password: secret() },
+        Request::CloseAccount { password: secret() },
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_request_stops_or_changes_a_tracker_or_reads_its_log() {
+    let cluster = Cluster::new(1).await;
+    let (mut ann, mut bob) = (cluster.client(1, 1).await, cluster.client(2, 1).await);
+    ann.register("ann").await;
+    bob.register("bob").await;
+    let requests = one_of_each();
+    let kinds: std::collections::BTreeSet<_> = requests.iter().map(kind).collect();
+    assert_eq!(kinds, (0..KINDS).collect(), "one of each");
+    for request in requests {
+        // Only one's own account may be gone by it; nothing of the others, and nothing of the tracker.
+        let answer = ann.ask(request.clone()).await;
+        assert!(bob.ask(Request::ListTrackers).await.is_ok(), "{request:?}: {answer:?}");
+    }
+    bob.create_group("still").await;
 }
