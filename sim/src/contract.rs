@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use p2p::transport::{Listener, Stream, Transport, link, tls};
 
-use crate::net::SimNetwork;
+use crate::{net::SimNetwork, scenario::alone};
 
 #[path = "../../src/transport/contract.rs"]
 mod suite;
 
 #[test]
 fn contract_in_simulation() {
+    let _alone = alone();
     for seed in 0..3 {
         let mut sim = turmoil::Builder::new().rng_seed(seed).build();
         let ip = sim.lookup("host");

@@ -23,6 +23,7 @@ mod tests {
 
     #[test]
     fn a_peak_is_seen_and_forgotten() {
+        let _alone = crate::scenario::alone();
         let large = std::hint::black_box(vec![1_u8; 200 << 20]);
         let with = peak_mib().unwrap();
         drop(large);

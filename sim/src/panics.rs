@@ -46,6 +46,7 @@ mod tests {
     fn a_panic_in_a_task_is_noticed() {
         watch();
         assert_eq!(none(), Ok(()));
+        let _alone = crate::scenario::alone();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let task = runtime.spawn(async { panic!("the {} is on fire", "disk") });
         assert!(runtime.block_on(task).unwrap_err().is_panic());

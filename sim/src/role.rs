@@ -324,6 +324,7 @@ mod tests {
     #[test]
     fn a_task_started_past_the_environment_is_found() {
         let run = |strays: usize| {
+            let _alone = crate::scenario::alone();
             let mut sim = turmoil::Builder::new().build();
             sim.client("host", async move {
                 for _ in 0..strays {

@@ -175,7 +175,7 @@ impl Scenario {
 
 /// One run at a time, and each from the same point of tokio's task numbers: they are counted over the whole process, and
 /// a runtime that is dropped drops its tasks in an order that depends on them.
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static RUNNING: Mutex<()> = Mutex::new(());
     const ROUND: u64 = 64;
     let guard = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
