@@ -291,10 +291,10 @@ fn block() -> Vec<u8> {
 
 fn frames() -> Vec<u8> {
     let mut wire = BytesMut::from(&[3][..]);
-    put_message(&PeerMessage::Ping, &mut wire);
+    put_message(&PeerMessage::<FileId>::Ping, &mut wire);
     put_block_header(&FILE, BLOCK, &mut wire);
     wire.extend_from_slice(b"data");
-    put_message(&PeerMessage::Hello { version: 1 }, &mut wire);
+    put_message(&PeerMessage::<FileId>::Hello { version: 1 }, &mut wire);
     wire.to_vec()
 }
 
