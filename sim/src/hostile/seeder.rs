@@ -332,6 +332,9 @@ impl Server {
     async fn answer(&mut self, writer: &mut WireWriter, block: Block) -> Acted<bool> {
         let file = self.bait.file;
         match self.vice {
+            Vice::Corrupts(Which::First | Which::Every(_)) if self.may_collide(block.piece) => {
+                self.collide(writer, block).await?;
+            }
             Vice::Corrupts(which) if self.is_one_of(which, block.piece) => self.lie(writer, block).await?,
             Vice::Taints if block.offset + block.length == self.piece_length(block.piece) => {
                 self.taint(writer, block).await?;
@@ -389,15 +392,27 @@ impl Server {
         Ok(writer.bytes(&block_frame(&self.bait.file, block.piece, block.offset, &bytes)).await?)
     }
 
+    /// Whether a piece can be another one under the same SHA-1.
+    fn may_collide(&self, piece: PieceIndex) -> bool {
+        piece.0 == 0 && self.bait.content.starts_with(SHATTERED[0])
+    }
+
+    /// Sends a part of a piece that is not the right one and has its SHA-1: only the first block differs.
+    async fn collide(&self, writer: &mut WireWriter, block: Block) -> Acted<()> {
+        let mut bytes = self.bait.bytes(block);
+        if block.offset == 0 {
+            reached(self.vice.name());
+            reached("hostile: a piece of the right SHA-1");
+            bytes.splice(..SHATTERED[1].len(), SHATTERED[1].iter().copied());
+            self.count(|counts| counts.lies += SHATTERED[1].len() as u64);
+        }
+        Ok(writer.bytes(&block_frame(&self.bait.file, block.piece, block.offset, &bytes)).await?)
+    }
+
     async fn taint(&self, writer: &mut WireWriter, block: Block) -> Acted<()> {
         reached(self.vice.name());
         let mut bytes = self.bait.bytes(block);
-        if let Some(known) = bytes.strip_prefix(SHATTERED[0]) {
-            reached("hostile: a piece of the right SHA-1");
-            bytes = [SHATTERED[1], known].concat();
-        } else {
-            bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
-        }
+        bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
         self.count(|counts| counts.lies += 1);
         Ok(writer.bytes(&block_frame(&self.bait.file, block.piece, block.offset, &bytes)).await?)
     }

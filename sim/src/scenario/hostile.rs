@@ -74,9 +74,7 @@ pub(super) fn build(cluster: &mut Cluster) -> Script {
     let villains = villains.collect();
     let mut film = vec![0; usize::try_from(rng.next_u64() % (10 * PIECE) + 1).expect("a few pieces")];
     rng.fill_bytes(&mut film);
-    for piece in film.chunks_exact_mut(usize::try_from(PIECE).expect("half a megabyte")) {
-        piece[..SHATTERED[0].len()].copy_from_slice(SHATTERED[0]);
-    }
+    film.iter_mut().zip(SHATTERED[0]).for_each(|(byte, known)| *byte = *known);
     let tracker = info.trackers[below(&mut rng, 2)].address.clone();
     let witness = Witness::of(&film);
     let mut swarm = Swarm { steps: cluster.steps(), tracker, alice, leechers, villains, film, witness, rng };
