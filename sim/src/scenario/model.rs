@@ -93,9 +93,10 @@ impl Scene {
         let (result, death) = tokio::join!(peer.asks(line), death);
         death?;
         self.play.oracle.look()?;
+        // A tracker that has just started answers before the others' clients have found it again.
+        self.play.blurs_presence();
         let heard = self.play.model.heard(&who, line, &result?, !alone);
         heard.map_err(|error| self.play.blame(client, line, &error))?;
-        self.play.blurs_presence();
         if alone {
             self.play.oracle.settle().await?;
             self.play.model.settled(now_ms());
