@@ -1,6 +1,5 @@
 //! What hashing a piece of 512 KiB costs: SHA-1 and BLAKE3 of it, each alone, together, and with the file's SHA-1 as
-//! `upload_file` does; and what SHA-1 of two pieces costs one after the other, in turns of one compression, and side by side
-//! as the program does it.
+//! a download does; and what SHA-1 of sixteen pieces costs one after the other, each beside another, and all side by side.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::{hint::black_box, iter};
@@ -27,28 +26,25 @@ fn piece(c: &mut Criterion) {
     group.finish();
 }
 
-fn two_sums(c: &mut Criterion) {
-    let data: Vec<u8> = (0..PIECE_SIZE).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    let mut group = c.benchmark_group("SHA-1 of two pieces");
-    group.throughput(Throughput::Bytes(2 * u64::from(PIECE_SIZE)));
+fn many_sums(c: &mut Criterion) {
+    let data: Vec<u8> = (0..16 * PIECE_SIZE).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let pieces = || data.chunks(PIECE_SIZE as usize);
+    let mut group = c.benchmark_group("SHA-1 of sixteen pieces");
+    group.throughput(Throughput::Bytes(data.len() as u64));
     group.bench_function("one after the other", |b| {
-        b.iter(|| [sha1::Sha1::digest(black_box(&data)), sha1::Sha1::digest(black_box(&data))]);
+        b.iter(|| pieces().map(|piece| sha1::Sha1::digest(black_box(piece))).collect::<Vec<_>>());
     });
-    group.bench_function("in turns", |b| b.iter(|| in_turns(black_box(&data), black_box(&data))));
+    group.bench_function("each beside the whole", |b| {
+        let mut whole = FileHash::default();
+        b.iter(|| {
+            let beside = |piece| Sha1Hash::of_beside(iter::once(piece), &mut whole, iter::once(piece));
+            pieces().map(black_box).map(beside).collect::<Vec<_>>()
+        });
+    });
     group.bench_function("side by side", |b| {
-        b.iter(|| Sha1Hash::of_both(iter::once(black_box(data.as_slice())), iter::once(black_box(data.as_slice()))));
+        b.iter(|| Sha1Hash::of_each(&pieces().map(|piece| vec![black_box(piece)]).collect::<Vec<_>>()));
     });
     group.finish();
-}
-
-/// A compression of each in turn, through the `sha1` crate.
-fn in_turns(one: &[u8], other: &[u8]) -> [[u8; 20]; 2] {
-    let (mut left, mut right) = (sha1::Sha1::new(), sha1::Sha1::new());
-    for (ours, theirs) in one.chunks(64).zip(other.chunks(64)) {
-        left.update(ours);
-        right.update(theirs);
-    }
-    [left.finalize().into(), right.finalize().into()]
 }
 
 fn root(c: &mut Criterion) {
@@ -57,5 +53,5 @@ fn root(c: &mut Criterion) {
     c.bench_function("root of 4 GiB from its pieces", |b| b.iter(|| blake3_root(black_box(&pieces))));
 }
 
-criterion_group!(benches, piece, two_sums, root);
+criterion_group!(benches, piece, many_sums, root);
 criterion_main!(benches);

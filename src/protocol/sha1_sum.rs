@@ -1,11 +1,22 @@
-//! A running SHA-1, alone or two side by side for little more than the cost of one.
+//! A running SHA-1, alone or several side by side for less than the cost of each.
 
-use p2p_sha1_pair::{BLOCK, State, compress, compress_one};
+use std::array;
+
+use p2p_sha1_lanes::{BLOCK, LANES, State, compress, compress_lanes, compress_one, is_wide};
 
 /// The state before the first byte (FIPS 180-4, section 5.3.1).
 const FIRST: State = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
 /// Bytes of the last block that its padding leaves, before the length.
 const PADDED: usize = BLOCK - 8;
+/// Streams that lanes are for.
+pub(super) const TOGETHER: usize = LANES;
+/// Streams of one length from which on lanes for all of them are cheaper than two at a time.
+const MANY: usize = LANES / 2;
+
+/// Whether so many streams of one length cost less together than each beside another.
+pub(super) fn are_many(streams: usize) -> bool {
+    streams >= MANY && is_wide()
+}
 
 /// SHA-1 of bytes as they come.
 #[derive(Clone)]
@@ -82,6 +93,54 @@ pub(super) fn update_both<'a>(
     }
     one.finish();
     other.finish();
+}
+
+/// The values of several streams, each given in parts.
+pub(super) fn of_each(streams: &[Vec<&[u8]>]) -> Vec<[u8; 20]> {
+    let length = |stream: &Vec<&[u8]>| stream.iter().map(|part| part.len()).sum::<usize>();
+    let of_one_length = streams.chunk_by(|one, other| length(one) == length(other));
+    let groups = of_one_length.flat_map(|streams| streams.chunks(LANES));
+    groups.flat_map(|group| if are_many(group.len()) { in_lanes(group) } else { in_pairs(group) }).collect()
+}
+
+fn in_pairs(streams: &[Vec<&[u8]>]) -> Vec<[u8; 20]> {
+    let mut sums = vec![Sha1Sum::default(); streams.len()];
+    for (sums, streams) in sums.chunks_mut(2).zip(streams.chunks(2)) {
+        match (sums, streams) {
+            ([one, other], [ones, others]) => {
+                update_both(one, ones.iter().copied(), other, others.iter().copied());
+            }
+            (sums, streams) => {
+                sums.iter_mut().zip(streams).for_each(|(sum, parts)| parts.iter().for_each(|part| sum.update(part)));
+            }
+        }
+    }
+    sums.into_iter().map(Sha1Sum::finish).collect()
+}
+
+/// At most [`LANES`] streams, at least one. Lanes left over go over the last one again.
+fn in_lanes(streams: &[Vec<&[u8]>]) -> Vec<[u8; 20]> {
+    let mut sums: [Sha1Sum; LANES] = array::from_fn(|_| Sha1Sum::default());
+    let mut feeds: Vec<_> = sums
+        .iter_mut()
+        .enumerate()
+        .map(|(lane, sum)| Feed { sum, part: &[], parts: streams[lane.min(streams.len() - 1)].iter().copied() })
+        .collect();
+    loop {
+        let lanes: [&[[u8; BLOCK]]; LANES] = array::from_fn(|lane| feeds[lane].blocks().unwrap_or_default());
+        let count = lanes.iter().map(|blocks| blocks.len()).min().unwrap_or_default();
+        if count == 0 {
+            break;
+        }
+        let mut states: [State; LANES] = array::from_fn(|lane| feeds[lane].sum.state);
+        compress_lanes(&mut states, &lanes.map(|blocks| &blocks[..count]));
+        for (feed, state) in feeds.iter_mut().zip(states) {
+            feed.sum.state = state;
+            feed.advance(count);
+        }
+    }
+    feeds.into_iter().take(streams.len()).for_each(Feed::finish);
+    sums.into_iter().take(streams.len()).map(Sha1Sum::finish).collect()
 }
 
 /// A sum, and what is still to be fed to it.

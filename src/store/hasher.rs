@@ -1,19 +1,19 @@
 //! Hashing a whole file for sharing, one pass: SHA-1 and BLAKE3 of every piece, SHA-1 of the whole.
 //!
-//! Cut into steps that the caller runs where it likes. SHA-1 is serial: that of the whole file sets the pace, and those of
-//! its pieces ride along for little. So one core does [`Batch::sums`], and another the read of the next batch and
-//! [`Batch::trees`] of this one. Memory is bounded by the batches in hand.
+//! Cut into steps that the caller runs where it likes. SHA-1 is serial: that of the whole file sets the pace. So one core does
+//! [`Batch::follow`], and nothing else, and another the read of the next batch and [`Batch::pieces`] of this one. Memory is bounded by
+//! the batches in hand.
 
-use std::{io, iter, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use super::disk::{Disk, DiskFile, FileStamp, OpenMode};
 use crate::protocol::{
-    hash::{Blake3Hash, FileHash, Sha1Hash},
+    hash::{Blake3Hash, FileHash, PieceHash, Sha1Hash},
     piece::{MAX_FILE_SIZE, PIECE_SIZE, PieceIndex, piece_count},
 };
 
-/// Pieces read and hashed in one step: 4 MiB, some milliseconds of work.
-const BATCH_PIECES: u32 = 8;
+/// Pieces read and hashed in one step: 8 MiB, some milliseconds of work, and as many as SHA-1 takes side by side.
+const BATCH_PIECES: u32 = 16;
 
 /// Why a file cannot be hashed.
 #[derive(Debug, thiserror::Error)]
@@ -94,18 +94,19 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// SHA-1 of its pieces, in order; takes the whole file's hash further beside them.
-    pub fn sums(&self, whole: &mut FileHash) -> Vec<Sha1Hash> {
-        self.pieces().map(|(_, bytes)| Sha1Hash::of_beside(iter::once(bytes), whole, iter::once(bytes))).collect()
+    /// Takes the whole file's hash further.
+    pub fn follow(&self, whole: &mut FileHash) {
+        whole.update(&self.bytes);
     }
 
-    /// BLAKE3 of its pieces, in order.
-    pub fn trees(&self) -> Vec<Blake3Hash> {
-        self.pieces().map(|(index, bytes)| Blake3Hash::of_piece(index, self.piece_count, [bytes])).collect()
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = (PieceIndex, &[u8])> {
-        (self.first.0..).map(PieceIndex).zip(self.bytes.chunks(PIECE_SIZE as usize))
+    /// Both hashes of its pieces, in order.
+    pub fn pieces(&self) -> Vec<PieceHash> {
+        let pieces = || self.bytes.chunks(PIECE_SIZE as usize);
+        let sums = Sha1Hash::of_each(&pieces().map(|bytes| vec![bytes]).collect::<Vec<_>>());
+        let trees = (self.first.0..)
+            .zip(pieces())
+            .map(|(index, bytes)| Blake3Hash::of_piece(PieceIndex(index), self.piece_count, [bytes]));
+        sums.into_iter().zip(trees).map(|(sha1, blake3)| PieceHash { sha1, blake3 }).collect()
     }
 
     /// Bytes in it.
@@ -127,11 +128,11 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{protocol::hash::PieceHash, store::disk::SystemDisk};
+    use crate::store::disk::SystemDisk;
 
     #[test]
     fn batch_by_batch_the_hashes_are_those_of_the_whole_content() {
-        let content: Vec<u8> = (0..=250).cycle().take((9 * PIECE_SIZE + 77) as usize).collect();
+        let content: Vec<u8> = (0..=250).cycle().take((17 * PIECE_SIZE + 77) as usize).collect();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         SystemDisk.open(&path, OpenMode::CreateNew).unwrap().write_at(0, &content).unwrap();
@@ -139,14 +140,15 @@ mod tests {
         let (mut whole, mut pieces, mut at) = (FileHash::default(), Vec::new(), PieceIndex(0));
         while let Some(batch) = source.read(at, Vec::new()).unwrap() {
             at = batch.next();
-            pieces.extend(batch.sums(&mut whole).into_iter().zip(batch.trees()));
+            batch.follow(&mut whole);
+            pieces.extend(batch.pieces());
         }
         source.check_unchanged().unwrap();
         assert_eq!(whole.finish(), Sha1Hash::of([content.as_slice()]));
-        let expected = (0..).zip(content.chunks(PIECE_SIZE as usize)).map(|(index, bytes)| {
-            let hash = PieceHash::of(PieceIndex(index), 10, [bytes]);
-            (hash.sha1, hash.blake3)
-        });
+        let count = source.piece_count();
+        let expected = (0..)
+            .zip(content.chunks(PIECE_SIZE as usize))
+            .map(|(index, bytes)| PieceHash::of(PieceIndex(index), count, [bytes]));
         assert_eq!(pieces, expected.collect::<Vec<_>>());
     }
 }

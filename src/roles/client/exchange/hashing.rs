@@ -6,8 +6,9 @@
 //!
 //! SHA-1 waits on itself: two of them side by side cost a core little more than one ([`Sha1Hash::of_beside`]). So the job
 //! that sums a piece takes the whole file's hash along wherever the next piece in file order is at hand: that very piece, or
-//! one summed before. A job without the whole's hash sums two pieces side by side. One such job runs at a time, and another only where pieces pile up; a second core settles what the
-//! first has summed, one job at a time too: two writers of one file only wait for each other.
+//! one summed before. Where pieces pile up a job takes many, which cost less still ([`Sha1Hash::of_each`]). One such job runs at a
+//! time, and another only where even more wait; a second core settles what the first has summed, one job at a time too: two
+//! writers of one file only wait for each other.
 
 use std::{collections::BTreeMap, io, mem, sync::Arc};
 
@@ -36,10 +37,12 @@ use crate::{
 const AHEAD: u32 = 48;
 /// Pieces of the whole file's hash done at once where no piece is summed beside it.
 const STRIDE: u32 = 16;
-/// Pieces that one job takes at most: handing each over on its own costs more than it gains.
+/// Pieces that one job takes: handing each over on its own costs more than it gains.
 const BATCH: usize = 2;
+/// Pieces that wait when a job takes as many as are summed side by side.
+const MANY: usize = Sha1Hash::TOGETHER / 2;
 /// Pieces that wait for each job under way before another begins.
-const PILE: usize = 8 * BATCH;
+const PILE: usize = Sha1Hash::TOGETHER;
 
 /// The bytes of a piece, in the blocks they came in.
 type Parts = Vec<Bytes>;
@@ -122,8 +125,8 @@ impl Hashing {
     }
 
     fn sum(&mut self) -> Job {
-        let count = self.waiting.len().min(BATCH);
-        let pieces: Pieces = (0..count).filter_map(|_| self.waiting.pop_first()).collect();
+        let most = if self.waiting.len() < MANY { BATCH } else { Sha1Hash::TOGETHER };
+        let pieces = take(&mut self.waiting, most);
         let follower = self.follower.take_if(|it| pieces.contains_key(&it.next) || it.kept.contains_key(&it.next));
         Job { pieces, follower, stretch: 0 }
     }
@@ -160,8 +163,7 @@ impl Hashing {
             return None;
         }
         self.settling = true;
-        let count = self.right.len().min(BATCH);
-        Some((0..count).filter_map(|_| self.right.pop_first()).collect())
+        Some(take(&mut self.right, MANY))
     }
 
     /// A piece that was summed is forged.
@@ -194,7 +196,7 @@ impl Follower {
             }
             return is_right;
         }
-        let beside = self.kept.remove(&self.next).inspect(|_| self.next = after(self.next)).unwrap_or_default();
+        let beside = self.take_next().unwrap_or_default();
         let is_right = Some(Sha1Hash::of_beside(slices(parts), &mut self.hash, slices(&beside))) == expected;
         if is_right {
             self.kept.insert(piece, parts.clone());
@@ -202,13 +204,39 @@ impl Follower {
         is_right
     }
 
+    /// Goes on as [`Self::sum_beside`] does, with a piece that was summed elsewhere.
+    fn follow(&mut self, piece: PieceIndex, parts: &Parts, is_right: bool) {
+        let next = if piece != self.next {
+            self.take_next()
+        } else if is_right {
+            self.next = after(piece);
+            return self.update(parts);
+        } else {
+            None
+        };
+        if let Some(next) = next {
+            self.update(&next);
+        }
+        if is_right {
+            self.kept.insert(piece, parts.clone());
+        }
+    }
+
     /// Goes on with pieces that are in memory.
     fn catch_up(&mut self) {
         for _ in 0..STRIDE {
-            let Some(parts) = self.kept.remove(&self.next) else { return };
-            slices(&parts).for_each(|part| self.hash.update(part));
-            self.next = after(self.next);
+            let Some(parts) = self.take_next() else { return };
+            self.update(&parts);
         }
+    }
+
+    /// The next piece, if it is in memory.
+    fn take_next(&mut self) -> Option<Parts> {
+        self.kept.remove(&self.next).inspect(|_| self.next = after(self.next))
+    }
+
+    fn update(&mut self, parts: &Parts) {
+        slices(parts).for_each(|part| self.hash.update(part));
     }
 
     /// Goes on with `count` pieces of the partial file.
@@ -234,12 +262,7 @@ impl Job {
         let Self { pieces, mut follower, stretch } = self;
         let is_alone = pieces.is_empty();
         let expected = |piece: PieceIndex| manifest.pieces().get(piece.0 as usize).map(|expected| expected.sha1);
-        let checked: Vec<bool> = match &mut follower {
-            Some(follower) => {
-                pieces.iter().map(|(piece, parts)| follower.sum_beside(*piece, parts, expected(*piece))).collect()
-            }
-            None => pieces.keys().zip(sums(&pieces)).map(|(piece, found)| Some(found) == expected(*piece)).collect(),
-        };
+        let checked = check(&pieces, follower.as_mut(), expected);
         let (mut right, mut corrupt) = (Pieces::new(), Vec::new());
         for ((piece, parts), is_right) in pieces.into_iter().zip(checked) {
             if is_right || Mutant::SkipVerify.is_on() {
@@ -259,12 +282,31 @@ impl Job {
     }
 }
 
-/// SHA-1 of each piece, of two at a time.
-fn sums(pieces: &Pieces) -> Vec<Sha1Hash> {
-    let parts: Vec<&Parts> = pieces.values().collect();
-    let (pairs, last) = parts.as_chunks();
-    let paired = pairs.iter().flat_map(|[one, other]| Sha1Hash::of_both(slices(one), slices(other)));
-    paired.chain(last.iter().map(|parts| Sha1Hash::of(slices(parts)))).collect()
+/// Whether each piece has the SHA-1 that it should have; takes the follower along.
+fn check(
+    pieces: &Pieces,
+    follower: Option<&mut Follower>,
+    expected: impl Fn(PieceIndex) -> Option<Sha1Hash>,
+) -> Vec<bool> {
+    let Some(follower) = follower else { return are_right(pieces, expected) };
+    if !Sha1Hash::are_many(pieces.len()) {
+        return pieces.iter().map(|(piece, parts)| follower.sum_beside(*piece, parts, expected(*piece))).collect();
+    }
+    let checked = are_right(pieces, expected);
+    for ((piece, parts), is_right) in pieces.iter().zip(&checked) {
+        follower.follow(*piece, parts, *is_right);
+    }
+    checked
+}
+
+fn are_right(pieces: &Pieces, expected: impl Fn(PieceIndex) -> Option<Sha1Hash>) -> Vec<bool> {
+    let all: Vec<Vec<&[u8]>> = pieces.values().map(|parts| slices(parts).collect()).collect();
+    pieces.keys().zip(Sha1Hash::of_each(&all)).map(|(piece, found)| Some(found) == expected(*piece)).collect()
+}
+
+/// The first pieces, at most so many.
+fn take(pieces: &mut Pieces, most: usize) -> Pieces {
+    (0..most).map_while(|_| pieces.pop_first()).collect()
 }
 
 /// The rest of the check, and the write.
@@ -395,6 +437,8 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parts(piece: u32) -> Parts {
@@ -405,20 +449,21 @@ mod tests {
         Sha1Hash::of([piece.to_le_bytes().as_slice()])
     }
 
-    /// Pieces come in `order`, each settled as soon as it is summed; returns the whole's hash, and how many pieces it took
-    /// from memory while another was summed.
-    fn follow(order: &[u32], forged: &[u32]) -> (Sha1Hash, usize) {
+    /// Pieces come in `order`, so many at a time, each settled as soon as it is summed; returns the whole's hash, and how many
+    /// pieces it took from memory while others were summed.
+    fn follow(order: &[u32], at_once: usize, forged: &[u32]) -> (Sha1Hash, usize) {
         let (mut hashing, mut have) = (Hashing::new(), Bitfield::empty(u32::try_from(order.len()).unwrap()));
-        let (mut arriving, mut beside) = (order.iter().chain(forged), 0);
+        let (mut arriving, mut again, mut beside) = (order.chunks(at_once), forged.chunks(at_once), 0);
         let mut to_forge = forged.to_vec();
         loop {
-            arriving.next().map(|piece| hashing.waiting.insert(PieceIndex(*piece), parts(*piece)));
+            let mut fetched_again = || if hashing.waiting.is_empty() { again.next() } else { None };
+            let arrived = arriving.next().or_else(&mut fetched_again).unwrap_or_default();
+            hashing.waiting.extend(arrived.iter().map(|piece| (PieceIndex(*piece), parts(*piece))));
             let Some(Job { pieces, mut follower, stretch }) = hashing.next_job(&have) else { break };
-            if let Some(follower) = &mut follower {
-                let before = follower.next.0;
-                for (piece, parts) in &pieces {
-                    assert!(follower.sum_beside(*piece, parts, Some(sha1(piece.0))));
-                }
+            let before = follower.as_ref().map(|follower| follower.next.0);
+            let checked = check(&pieces, follower.as_mut(), |piece| Some(sha1(piece.0)));
+            assert!(checked.iter().all(|is_right| *is_right));
+            if let Some((follower, before)) = follower.as_mut().zip(before) {
                 beside += (follower.next.0 - before) as usize;
                 (0..stretch).for_each(|_| {
                     follower.hash.update(&follower.next.0.to_le_bytes());
@@ -450,25 +495,38 @@ mod tests {
     fn the_whole_is_hashed_in_file_order_whatever_the_pieces_come_in() {
         let orders: [Vec<u32>; 4] =
             [(0..100).collect(), (0..100).rev().collect(), (0..100).map(|i| i ^ 3).collect(), vec![]];
-        for order in orders {
+        for (order, at_once) in orders.iter().flat_map(|order| [1, 3, 40].map(|at_once| (order, at_once))) {
             let count = u32::try_from(order.len()).unwrap();
-            assert_eq!(follow(&order, &[]).0, in_order(count), "{order:?}");
+            assert_eq!(follow(order, at_once, &[]).0, in_order(count), "{order:?}, {at_once} at once");
             if count > 0 {
-                assert_eq!(follow(&order, &[0, 7, 99]).0, in_order(count), "{order:?}, some forged at first");
+                let found = follow(order, at_once, &[0, 7, 99]).0;
+                assert_eq!(found, in_order(count), "{order:?}, {at_once} at once, some forged at first");
             }
         }
     }
 
     #[test]
     fn pieces_in_order_are_all_hashed_beside_their_check() {
-        assert_eq!(follow(&(0..100).collect::<Vec<_>>(), &[]).1, 100);
+        let order: Vec<u32> = (0..100).collect();
+        assert_eq!([1, 5, 100].map(|at_once| follow(&order, at_once, &[]).1), [100; 3]);
     }
 
-    #[test]
-    fn each_of_several_pieces_has_its_own_sum() {
-        for count in 0..4 {
-            let pieces: Pieces = (0..count).map(|piece| (PieceIndex(piece), parts(piece))).collect();
-            assert_eq!(sums(&pieces), (0..count).map(sha1).collect::<Vec<_>>());
+    proptest! {
+        #[test]
+        fn the_whole_goes_on_alike_beside_each_piece_and_behind_many(
+            order in Just((0..20).collect::<Vec<u32>>()).prop_shuffle(),
+            corrupt in prop::collection::btree_set(0u32..20, 0..4),
+        ) {
+            let (mut beside, mut behind) = (Follower::new(), Follower::new());
+            for piece in order {
+                let sent = parts(piece + u32::from(corrupt.contains(&piece)));
+                let is_right = beside.sum_beside(PieceIndex(piece), &sent, Some(sha1(piece)));
+                prop_assert_eq!(is_right, !corrupt.contains(&piece));
+                behind.follow(PieceIndex(piece), &sent, is_right);
+                prop_assert_eq!(behind.next, beside.next);
+                prop_assert!(behind.kept.keys().eq(beside.kept.keys()));
+                prop_assert_eq!(behind.hash.clone().finish(), beside.hash.clone().finish());
+            }
         }
     }
 
@@ -493,6 +551,6 @@ mod tests {
         assert!(hashing.next_job(&have).is_none());
         hashing.waiting.insert(PieceIndex(90), parts(90));
         let second = hashing.next_job(&have).unwrap();
-        assert_eq!((second.pieces.len(), second.follower.is_some()), (BATCH, false));
+        assert_eq!((second.pieces.len(), second.follower.is_some()), (Sha1Hash::TOGETHER, false));
     }
 }

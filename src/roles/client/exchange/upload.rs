@@ -183,19 +183,18 @@ pub(super) async fn hash_file(seams: &Arc<Seams>, path: &Path) -> Result<Hashed,
     let mut progress = Progress { seams, path, total: stamp.size, done: 0, told: None };
     while let Some(current) = batch.take().map(Arc::new) {
         let (source, ahead, behind) = (source.clone(), Arc::clone(&current), Arc::clone(&current));
-        let sums = seams.env.offload(move || {
-            let sums = ahead.sums(&mut whole);
-            (whole, sums)
+        let followed = seams.env.offload(move || {
+            ahead.follow(&mut whole);
+            whole
         });
-        let trees = seams.env.offload(move || {
+        let hashed = seams.env.offload(move || {
             let next = source.read(behind.next(), memory)?;
-            Ok((next, behind.trees()))
+            Ok((next, behind.pieces()))
         });
-        let (sums, trees) = tokio::join!(sums, trees);
-        let (summed, sha1) = sums;
-        let (next, blake3) = trees.map_err(failed)?;
-        (whole, batch) = (summed, next);
-        pieces.extend(sha1.into_iter().zip(blake3).map(|(sha1, blake3)| PieceHash { sha1, blake3 }));
+        let (followed, hashed) = tokio::join!(followed, hashed);
+        let (next, hashes) = hashed.map_err(failed)?;
+        (whole, batch) = (followed, next);
+        pieces.extend(hashes);
         progress.add(current.size());
         memory = Arc::into_inner(current).map(Batch::into_memory).unwrap_or_default();
     }
