@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures how much of a long link a download from one peer fills, and beside it how much a plain TCP stream does.
 
-    benches/links.py [--size 1GiB] [--rate 1000] [--links 0ms,50ms,200ms,50ms/1%,200ms/1%] [--json]    (as root)
+    benches/links.py [--size 1GiB] [--streams 1] [--rate 1000] [--links 0ms,50ms,200ms,50ms/1%,200ms/1%] [--json]    (as root)
 
 Two network namespaces are joined by a link of this script's own: packets of 1500 bytes go through two TUN devices and a process for each
 direction, which holds each packet back for half the round trip, lets no more than the rate pass, and drops some at random. (The
@@ -11,7 +11,8 @@ that rate, at least 20 ms.
 A tracker and the seeder are at one end, the leecher at the other. `whole` is the file's size over the time from the command until the
 last verified byte is in place under the final name, `steady` the rate from the time on when a quarter was there: the difference is
 the start (looking up, connecting, joining: some ten round trips, and TCP's slow start). The plain stream is one connection with the
-system's own congestion control, which sends as many bytes as the file has; its steady rate is that after a quarter, too.
+system's own congestion control, which sends as many bytes as the file has; its steady rate is that after a quarter, too. With --streams, several
+connections share those bytes: what they reach is what the link of this script carries on this machine.
 
 Needs Linux, Python 3.9, iproute2 and cargo.
 """
@@ -52,7 +53,7 @@ def main():
     results = []
     for link in options.links:
         with Network(link, options.rate, options.sysctl) as network:
-            plain = run_plain(network, options.size)
+            plain = run_plain(network, options.size, options.streams)
             ours = run_p2p(network, p2p, options)
         capacity = options.rate * 1e6 / 8
         found = {"link": link.name, "plain": share(plain, capacity), "p2p": share(ours, capacity), "peak_mib": ours["peak_mib"]}
@@ -70,13 +71,14 @@ def parse_options():
     parser.add_argument("--rate", type=float, default=1000, help="Mbit/s that the link carries, IP headers included [1000]")
     parser.add_argument("--links", type=parse_links, default=parse_links("0ms,50ms,200ms,50ms/1%,200ms/1%"), metavar="RTT[/LOSS],…",
                         help="round trips and losses [0ms,50ms,200ms,50ms/1%%,200ms/1%%]")
+    parser.add_argument("--streams", type=int, default=1, help="how many plain TCP streams carry the bytes [1]")
     parser.add_argument("--dir", type=Path, default=Path("/dev/shm"), help="where the files are [/dev/shm]")
     parser.add_argument("--p2p", type=Path, help="a p2p to measure [built in release mode]")
     parser.add_argument("--options", default="", help="more options for both clients")
     parser.add_argument("--sysctl", action="append", default=[], metavar="NAME=VALUE",
                         help="set in both namespaces, such as net.ipv4.tcp_congestion_control=cubic; may repeat")
     parser.add_argument("--json", action="store_true", help="report as one JSON object")
-    parser.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -141,7 +143,7 @@ class Network:
         run("ip", "netns", "add", namespace)
         run("ip", "link", "set", device, "netns", namespace)
         run("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", device)
-        run("ip", "-n", namespace, "link", "set", device, "mtu", str(MTU), "txqueuelen", "10000", "up")
+        run("ip", "-n", namespace, "link", "set", device, "mtu", str(MTU), "txqueuelen", "100000", "up")
         run("ip", "-n", namespace, "link", "set", "lo", "up")
         for setting in self.settings:
             run("ip", "netns", "exec", namespace, "sysctl", "-qw", setting)
@@ -200,13 +202,13 @@ def read_packets(source, most=64):
             return
 
 
-def run_plain(network, size):
-    """One TCP stream from end to end."""
+def run_plain(network, size, streams):
+    """TCP streams from end to end."""
     script = Path(__file__).resolve()
-    sender = subprocess.Popen(network.at(0, sys.executable, script, "--plain", "send", size), stdout=subprocess.PIPE)
+    sender = subprocess.Popen(network.at(0, sys.executable, script, "--plain", "send", size, streams), stdout=subprocess.PIPE)
     try:
         sender.stdout.readline()
-        taken = subprocess.run(network.at(1, sys.executable, script, "--plain", "receive", size),
+        taken = subprocess.run(network.at(1, sys.executable, script, "--plain", "receive", size, streams),
                                check=True, stdout=subprocess.PIPE, timeout=DEADLINE_S)
         return json.loads(taken.stdout)
     finally:
@@ -214,30 +216,46 @@ def run_plain(network, size):
         sender.wait()
 
 
-def plain_end(role, size):
-    return {"send": plain_send, "receive": plain_receive}[role](int(size))
+def plain_end(role, size, streams):
+    return {"send": plain_send, "receive": plain_receive}[role](int(size), int(streams))
 
 
-def plain_send(size):
+def at_once(count, task):
+    tasks = [threading.Thread(target=task) for _ in range(count)]
+    for each in tasks:
+        each.start()
+    for each in tasks:
+        each.join()
+
+
+def plain_send(size, streams):
+    block = bytes(256 * 1024)
+    blocks = iter(range(0, size, len(block)))
     with socket.create_server((ENDS[0][1], PORT)) as listener:
         print("listening", flush=True)
-        stream, _ = listener.accept()
-    with stream:
-        block = bytes(256 * 1024)
-        for _ in range(0, size, len(block)):
-            stream.sendall(block)
+
+        def send():
+            stream, _ = listener.accept()
+            with stream:
+                for _ in blocks:
+                    stream.sendall(block)
+
+        at_once(streams, send)
 
 
-def plain_receive(size):
+def plain_receive(size, streams):
     progress = Progress(size)
-    buffer = bytearray(MIB)
-    received = 0
-    with socket.create_connection((ENDS[0][1], PORT)) as stream:
-        while received < size:
-            count = stream.recv_into(buffer)
-            assert count > 0, "the plain stream was cut"
-            received += count
-            progress.note(received)
+    counts = collections.Counter()
+
+    def receive():
+        buffer = bytearray(MIB)
+        with socket.create_connection((ENDS[0][1], PORT)) as stream:
+            while count := stream.recv_into(buffer):
+                counts[stream] += count
+                progress.note(counts.total())
+
+    at_once(streams, receive)
+    assert counts.total() >= size, "a plain stream was cut"
     print(json.dumps(progress.rates()))
 
 
