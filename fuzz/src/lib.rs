@@ -33,7 +33,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// the parts are.
 pub fn frame(bytes: &[u8]) {
     let Some((&part, wire)) = bytes.split_first() else { return };
-    for protocol in [Protocol::Tracker, Protocol::Sync, Protocol::Peer] {
+    for protocol in [Protocol::Tracker, Protocol::Sync, Protocol::Peer, Protocol::Blocks] {
         let whole = frames(protocol, [wire]);
         let parts = frames(protocol, wire.chunks(usize::from(part) + 1));
         assert_eq!(whole, parts);

@@ -49,8 +49,9 @@ use crate::mutant::Mutant;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::piece::{Block, PieceIndex};
 
-/// Buffers a download may have by default: 40 pieces, 20 MiB, so that a client stays below 64 MiB with all else it holds.
-pub const OPEN_LIMIT: usize = 40;
+/// Buffers a download may have by default: 48 pieces, 24 MiB, so that a client stays below 64 MiB with all else it holds. As many
+/// bytes are on the way at 1 Gbit/s with a round trip of 200 ms.
+pub const OPEN_LIMIT: usize = 48;
 
 /// How soon to look again whether a slow peer's blocks should be asked of an idle one.
 const RESCUE_INTERVAL: Duration = Duration::from_millis(250);

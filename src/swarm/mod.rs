@@ -12,6 +12,7 @@ mod picker;
 mod pieces;
 pub mod rate;
 mod remote;
+pub mod streams;
 mod turns;
 mod uplink;
 

@@ -523,7 +523,7 @@ mod tests {
         let near: Vec<usize> = (0..6).map(|_| round(0, Duration::from_millis(1))).collect();
         assert_eq!(near, [1, 2, 4, 8, 8, 8]);
         let far: Vec<usize> = (0..8).map(|_| round(0, Duration::from_millis(200))).collect();
-        assert_eq!(far, [8, 8, 16, 32, 40, 40, 40, 40]);
+        assert_eq!(far, [8, 8, 16, 32, 48, 48, 48, 48]);
         let shrinking: Vec<usize> = (0..40).map(|_| round(DEEP_QUEUE, Duration::from_millis(200))).collect();
         assert!(shrinking.is_sorted_by(|before, after| before >= after), "{shrinking:?}");
         assert_eq!(shrinking.last(), Some(&1));

@@ -30,8 +30,10 @@ use crate::protocol::piece::{Block, PIECE_SIZE, PieceIndex};
 /// Requests that one peer may have waiting by default, over all files.
 pub const QUEUE_LIMIT: usize = 256;
 
-/// Blocks on their way to one peer at most.
+/// Blocks on their way to one peer at most, where its link has one stream.
 const PEER_WINDOW: usize = 4;
+/// So many more for each further stream: one is written while the next waits.
+const STREAM_WINDOW: usize = 2;
 
 /// Blocks short of a full uplink from which a piece for another peer may begin.
 const OTHERS_MARGIN: usize = 3;
@@ -69,6 +71,8 @@ struct Asker {
     /// The pieces among those that it had a turn for.
     by_turn: BTreeSet<(FileId, PieceIndex)>,
     on_its_way: usize,
+    /// Blocks on their way that keep its further streams busy, and nobody else from the uplink.
+    spare: usize,
     /// The piece begun for it last, and the bytes of that piece that may still follow.
     current: Option<((FileId, PieceIndex), u32)>,
     /// When its last piece was begun, in turns.
@@ -126,6 +130,13 @@ impl Uploader {
         {
             asker.by_turn.insert(key);
         }
+    }
+
+    /// The link to a peer has so many streams: each takes blocks for itself.
+    pub fn widen(&mut self, now: Instant, peer: PeerId, streams: usize) {
+        let turn = self.turn;
+        let asker = self.askers.entry(peer).or_insert_with(|| Asker::new(now, turn));
+        asker.spare = STREAM_WINDOW * streams.saturating_sub(1);
     }
 
     /// The peer does not need the block any more; false when it is on its way, was sent or was never asked for.
@@ -215,13 +226,13 @@ impl Uploader {
     }
 
     fn on_its_way(&self, now: Instant) -> usize {
-        self.askers.values().filter(|asker| !asker.is_stalled(now)).map(|asker| asker.on_its_way).sum()
+        self.askers.values().filter(|asker| !asker.is_stalled(now)).map(Asker::share).sum()
     }
 
     /// Whether more blocks are on their way to peers other than `peer` than it takes to keep the uplink busy: the piece begun for
     /// those arrives later if it has to share the uplink with the next.
     fn is_busy_with_others(&self, now: Instant, peer: PeerId) -> bool {
-        let own = self.askers.get(&peer).filter(|asker| !asker.is_stalled(now)).map_or(0, |asker| asker.on_its_way);
+        let own = self.askers.get(&peer).filter(|asker| !asker.is_stalled(now)).map_or(0, Asker::share);
         let all = self.on_its_way(now);
         all > own && all >= self.uplink.budget().saturating_sub(OTHERS_MARGIN).max(1)
     }
@@ -281,11 +292,25 @@ impl Uploader {
 impl Asker {
     fn new(now: Instant, turn: u64) -> Self {
         let (waiting, by_turn) = (BTreeMap::new(), BTreeSet::new());
-        Self { waiting, waiting_count: 0, by_turn, on_its_way: 0, current: None, served_turn: turn, moved: now }
+        Self {
+            waiting,
+            waiting_count: 0,
+            by_turn,
+            on_its_way: 0,
+            spare: 0,
+            current: None,
+            served_turn: turn,
+            moved: now,
+        }
     }
 
     fn has_room(&self) -> bool {
-        self.on_its_way < PEER_WINDOW
+        self.share() < PEER_WINDOW
+    }
+
+    /// Blocks on their way that count for the uplink.
+    fn share(&self) -> usize {
+        self.on_its_way.saturating_sub(self.spare)
     }
 
     fn is_stalled(&self, now: Instant) -> bool {
@@ -459,6 +484,24 @@ mod tests {
         while uploader.next(now, &NONE).is_some() {}
         let later = uploader.deadline(now).unwrap();
         assert_eq!(uploader.next(later, &NONE).map(|upload| upload.peer), Some(PeerId(2)));
+    }
+
+    #[test]
+    fn further_streams_are_kept_busy_and_keep_nobody_else_from_the_uplink() {
+        let now = Instant::now();
+        let taken = |streams| {
+            let mut uploader = uploader(QUEUE_LIMIT);
+            uploader.widen(now, PeerId(1), streams);
+            (0..8).for_each(|piece| ask(&mut uploader, now, 1, piece));
+            std::iter::from_fn(|| uploader.next(now, &NONE)).count()
+        };
+        assert_eq!((taken(1), taken(4)), (4, 4 + 3 * STREAM_WINDOW));
+        let mut uploader = uploader(QUEUE_LIMIT);
+        uploader.widen(now, PeerId(1), 4);
+        ask(&mut uploader, now, 1, 0);
+        assert_eq!((0..4).filter_map(|_| uploader.next(now, &NONE)).count(), 4);
+        ask(&mut uploader, now, 2, 1);
+        assert_eq!(uploader.next(now, &NONE).map(|upload| upload.peer), Some(PeerId(2)));
     }
 
     proptest! {

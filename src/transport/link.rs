@@ -106,6 +106,7 @@ impl From<io::Error> for LinkError {
 pub struct Link {
     device: DeviceKey,
     protocol: Protocol,
+    round_trip: Duration,
     reader: LinkReader,
     writer: LinkWriter,
 }
@@ -119,13 +120,15 @@ pub async fn dial(
     expected: Option<DeviceKey>,
 ) -> Result<Link, LinkError> {
     let secured = async {
+        let begun = Instant::now();
         let stream = transport.connect(address).await?;
-        secure_dialled(stream, identity, protocol).await
+        let round_trip = begun.elapsed();
+        Ok::<_, LinkError>((secure_dialled(stream, identity, protocol).await?, round_trip))
     };
-    let secured = timeout(DIAL_DEADLINE, secured).await.map_err(|_| LinkError::Timeout("the dial"))??;
+    let (secured, round_trip) = timeout(DIAL_DEADLINE, secured).await.map_err(|_| LinkError::Timeout("the dial"))??;
     match expected {
         Some(expected) if expected != secured.device => Err(LinkError::RefusedKey { expected, found: secured.device }),
-        _ => Ok(Link::new(secured, true)),
+        _ => Ok(Link { round_trip, ..Link::new(secured, true) }),
     }
 }
 
@@ -148,7 +151,7 @@ impl Link {
             grown_to: 0,
         };
         let writer = LinkWriter { stream: write, pending: BytesMut::new(), ready: VecDeque::new(), queued_bytes: 0 };
-        Self { device, protocol, reader, writer }
+        Self { device, protocol, round_trip: Duration::ZERO, reader, writer }
     }
 
     /// The key that the other end proved.
@@ -159,6 +162,11 @@ impl Link {
     /// What is spoken.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// How long the connection took to stand, where this side dialled: a round trip, or more.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// The two directions, for two tasks or two arms of a loop. The stream closes when both are dropped.
@@ -280,7 +288,7 @@ pub fn body_limit(protocol: Protocol, kind: u8, is_trusted: bool) -> Option<usiz
         (Protocol::Tracker, frame::MESSAGE) => MAX_CLIENT_FRAME,
         (Protocol::Sync, frame::MESSAGE) => MAX_SYNC_FRAME,
         (Protocol::Peer, frame::MESSAGE) => MAX_PEER_MESSAGE,
-        (Protocol::Peer, frame::BLOCK) => MAX_BLOCK_FRAME,
+        (Protocol::Peer | Protocol::Blocks, frame::BLOCK) => MAX_BLOCK_FRAME,
         _ => return None,
     };
     Some(if is_trusted { most } else { most.min(MAX_STRANGER_FRAME) })

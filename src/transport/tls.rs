@@ -48,10 +48,12 @@ pub enum Protocol {
     Sync,
     /// Peer and peer.
     Peer,
+    /// Blocks and nothing else, on a further stream of a link between peers.
+    Blocks,
 }
 
 impl Protocol {
-    const ALL: [Self; 3] = [Self::Tracker, Self::Sync, Self::Peer];
+    const ALL: [Self; 4] = [Self::Tracker, Self::Sync, Self::Peer, Self::Blocks];
 
     /// The protocol's name in ALPN.
     pub fn alpn(self) -> &'static str {
@@ -59,6 +61,7 @@ impl Protocol {
             Self::Tracker => "p2p-tracker/1",
             Self::Sync => "p2p-sync/1",
             Self::Peer => "p2p-peer/1",
+            Self::Blocks => "p2p-blocks/1",
         }
     }
 }
@@ -174,7 +177,7 @@ pub async fn secure_accepted(stream: Box<dyn Stream>, identity: &Identity) -> Re
 fn read_ahead(stream: &mut ReadAhead, protocol: Protocol) {
     match protocol {
         Protocol::Tracker => stream.resize(SMALL_READ_BUFFER, false),
-        Protocol::Sync | Protocol::Peer => stream.resize(READ_BUFFER, true),
+        Protocol::Sync | Protocol::Peer | Protocol::Blocks => stream.resize(READ_BUFFER, true),
     }
 }
 

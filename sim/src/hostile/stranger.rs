@@ -221,7 +221,7 @@ pub(crate) async fn make_noise(node: &Node, address: &str, protocol: Protocol, n
             write(node, address, protocol, &hello[..hello.len() - 1]).await?;
         }
         Noise::OtherProtocol => {
-            for other in [Protocol::Tracker, Protocol::Sync, Protocol::Peer] {
+            for other in [Protocol::Tracker, Protocol::Sync, Protocol::Peer, Protocol::Blocks] {
                 if other != protocol {
                     let _ = write(node, address, other, &message_frame(&hello(other))).await;
                 }
@@ -271,7 +271,7 @@ enum FirstWord {
 fn hello(protocol: Protocol) -> FirstWord {
     let seen = VersionVector::default();
     match protocol {
-        Protocol::Peer => FirstWord::Peer(PeerMessage::Hello { version: VERSION }),
+        Protocol::Peer | Protocol::Blocks => FirstWord::Peer(PeerMessage::Hello { version: VERSION }),
         Protocol::Tracker => {
             FirstWord::Tracker(ToTracker::Hello { version: p2p::protocol::client::VERSION, session: None, seen })
         }

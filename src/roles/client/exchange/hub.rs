@@ -20,7 +20,7 @@ use super::{
     ledger::Ledger,
     members::{Claim, Ended, Standing},
     orders::Waiter,
-    peer_link::Received,
+    peer_link::{Origin, Received, StreamId},
     peer_server::{ReadPiece, Server},
     peers::Peers,
     requests::Requests,
@@ -47,16 +47,24 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// All that can wake the hub.
 pub(super) enum Input {
-    /// A link stands; from where, when the other side dialled.
-    Linked { link: Box<Link>, dialled_us: Option<IpAddr> },
+    /// A link stands.
+    Linked { link: Box<Link>, origin: Origin },
     /// A dial failed.
     DialFailed { device: DeviceKey, reason: String },
     /// A link has ended.
     Unlinked { peer: PeerId },
     /// A peer sent something.
     Received { peer: PeerId, received: Received },
-    /// A link's socket took blocks of these lengths.
-    Sent { peer: PeerId, blocks: Vec<u32> },
+    /// The socket of one of a link's streams took blocks of these lengths.
+    Sent { peer: PeerId, stream: StreamId, blocks: Vec<u32> },
+    /// The other side opened a stream that is to belong to a link.
+    StreamAccepted { link: Box<Link>, from: IpAddr },
+    /// A further stream of a link stands, or could not be opened.
+    StreamDialled { peer: PeerId, link: Option<Box<Link>> },
+    /// Nothing more comes by a further stream.
+    StreamEnding { peer: PeerId, stream: StreamId },
+    /// A further stream has ended.
+    StreamEnded { peer: PeerId, stream: StreamId, is_lost: bool },
     /// A piece to be served was read, or could not be.
     Read { file: FileId, piece: PieceIndex, result: ReadPiece },
     /// Our own ticket for a group is there, or why not.
@@ -174,11 +182,15 @@ impl Hub {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Linked { link, dialled_us } => self.linked(*link, dialled_us),
+            Input::Linked { link, origin } => self.linked(*link, origin),
             Input::DialFailed { device, reason } => self.dial_failed(device, &reason),
             Input::Unlinked { peer } => self.unlinked(peer),
             Input::Received { peer, received } => self.received(peer, received),
-            Input::Sent { peer, blocks } => self.sent(peer, &blocks),
+            Input::Sent { peer, stream, blocks } => self.sent(peer, stream, &blocks),
+            Input::StreamAccepted { link, from } => self.stream_accepted(*link, from),
+            Input::StreamDialled { peer, link } => self.stream_dialled(peer, link),
+            Input::StreamEnding { peer, stream } => self.retire_stream(peer, stream),
+            Input::StreamEnded { peer, stream, is_lost } => self.stream_ended(peer, stream, is_lost),
             Input::Read { file, piece, result } => self.piece_read(file, piece, result),
             Input::Ticket { group, result } => self.own_ticket(group, result),
             Input::Checked { group, asked, ended } => self.members_checked(group, &asked, ended),
@@ -225,6 +237,7 @@ impl Hub {
         self.announce_progress();
         self.note_stalled();
         self.tend_links();
+        self.tend_streams();
         if self.ticks.is_multiple_of(5) {
             self.recheck_tickets();
             self.retry_joins();

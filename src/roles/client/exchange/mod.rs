@@ -27,6 +27,7 @@ mod peers;
 mod pool;
 mod requests;
 mod shares;
+mod streams;
 mod transfer;
 mod upload;
 mod verify;

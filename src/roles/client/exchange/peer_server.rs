@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Seams,
     hub::{Hub, Input},
-    peer_link::Outgoing,
+    peer_link::{Outgoing, StreamId},
     peers::Peers,
     pool::Pool,
     shares::Share,
@@ -240,17 +240,18 @@ impl Hub {
         }
         let begin = block.offset as usize;
         let bytes = piece.slice(begin..begin + block.length as usize);
-        self.hand_over(id, Outgoing::Block { file, block, bytes });
+        self.hand_over_block(id, Outgoing::Block { file, block, bytes }, block.length);
     }
 
     fn not_sent(&mut self, upload: Upload) {
         self.server.uploader.sent(self.now, upload.peer, upload.block.length);
     }
 
-    pub(super) fn sent(&mut self, id: PeerId, blocks: &[u32]) {
+    pub(super) fn sent(&mut self, id: PeerId, stream: StreamId, blocks: &[u32]) {
         for bytes in blocks {
             self.server.uploader.sent(self.now, id, *bytes);
         }
+        self.note_sent(id, stream, blocks.iter().map(|bytes| u64::from(*bytes)).sum());
     }
 }
 

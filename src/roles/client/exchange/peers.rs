@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::{
     hub::Hub,
     joins::{Joined, Shown},
-    peer_link::{self, Handle, Outgoing, Received},
+    peer_link::{self, Handle, Origin, Outgoing, Received},
+    streams::Streams,
 };
 use crate::{
     protocol::{
@@ -38,7 +39,7 @@ pub(super) struct Peers {
     pub(super) links: BTreeMap<PeerId, Peer>,
     pub(super) by_device: BTreeMap<DeviceKey, PeerId>,
     /// The places of those who dialled us.
-    doors: Doors,
+    pub(super) doors: Doors,
     /// Dials under way.
     pub(super) dialling: BTreeMap<DeviceKey, String>,
     /// Devices that could not be dialled lately.
@@ -48,7 +49,8 @@ pub(super) struct Peers {
     haves_due: Option<Instant>,
     /// When pieces were last announced.
     announced: Option<Instant>,
-    links_made: u64,
+    /// Links and further streams.
+    streams_made: u64,
 }
 
 impl Peers {
@@ -66,8 +68,16 @@ impl Peers {
             haves: BTreeMap::new(),
             haves_due: None,
             announced: None,
-            links_made: 0,
+            streams_made: 0,
         }
+    }
+}
+
+impl Peers {
+    /// A number for a link or stream.
+    pub(super) fn number(&mut self) -> u64 {
+        self.streams_made += 1;
+        self.streams_made
     }
 }
 
@@ -83,8 +93,9 @@ pub(super) struct Peer {
     pub(super) device: DeviceKey,
     /// Whether we dialled.
     pub(super) dialled: bool,
+    pub(super) streams: Streams,
     handle: Handle,
-    greeted: bool,
+    pub(super) greeted: bool,
     pub(super) files: BTreeMap<FileId, Joined>,
     pub(super) shown: BTreeMap<GroupId, Shown>,
     heard: Instant,
@@ -112,8 +123,8 @@ fn names_too_many(message: &PeerMessage) -> bool {
 
 impl Hub {
     /// A link stands, dialled or accepted. Of two links to one device the one dialled by the smaller key stays.
-    pub(super) fn linked(&mut self, link: Link, dialled_us: Option<IpAddr>) {
-        let (device, dialled) = (link.device(), dialled_us.is_none());
+    pub(super) fn linked(&mut self, link: Link, origin: Origin) {
+        let (device, dialled) = (link.device(), matches!(origin, Origin::Ours(_)));
         self.peers.dialling.remove(&device);
         self.peers.unreachable.remove(&device);
         let own = self.seams.identity.device();
@@ -121,16 +132,18 @@ impl Hub {
         if !is_welcome || !self.make_way(device, dialled == (own < device), dialled) {
             return;
         }
-        self.peers.links_made += 1;
-        let id = PeerId(self.peers.links_made);
-        if dialled_us.is_some_and(|from| !self.let_in(id, from)) {
-            return;
-        }
-        let handle = peer_link::start(&self.seams, id, link);
+        let id = PeerId(self.peers.number());
         let now = self.now;
+        let streams = match origin {
+            Origin::Ours(address) => Streams::of_dialled(now, address, link.round_trip()),
+            Origin::Theirs(from) if self.let_in(id.0, from) => Streams::default(),
+            Origin::Theirs(_) => return,
+        };
+        let handle = peer_link::start(&self.seams, id, link);
         let peer = Peer {
             device,
             dialled,
+            streams,
             handle,
             greeted: false,
             files: BTreeMap::new(),
@@ -166,9 +179,9 @@ impl Hub {
         true
     }
 
-    /// Gives a place to a link that dialled us; false when there is none.
-    fn let_in(&mut self, id: PeerId, from: IpAddr) -> bool {
-        let entered = self.peers.doors.enter(id.0, from);
+    /// Gives a place to a link or stream that dialled us; false when there is none.
+    pub(super) fn let_in(&mut self, number: u64, from: IpAddr) -> bool {
+        let entered = self.peers.doors.enter(number, from);
         if let Ok(Some(evicted)) = entered {
             tracing::debug!(peer = evicted, "gave way to others: it has shown no ticket");
             self.unlinked(PeerId(evicted));
@@ -184,10 +197,14 @@ impl Hub {
             peer.handle.trust();
         }
         self.peers.doors.recognize(id.0, is_known);
+        if !is_known {
+            self.drop_streams(id);
+        }
     }
 
     /// A link has ended, or is given up.
     pub(super) fn unlinked(&mut self, id: PeerId) {
+        self.drop_streams(id);
         let Some(peer) = self.peers.links.remove(&id) else { return };
         self.peers.doors.leave(id.0);
         if self.peers.by_device.get(&peer.device) == Some(&id) {
@@ -221,6 +238,7 @@ impl Hub {
             Received::Message(message) => self.message(id, message),
             Received::Block { file, block, bytes } => {
                 peer.used = now;
+                self.note_received(id, u64::from(block.length));
                 self.block(id, file, block, bytes);
             }
         }
@@ -259,9 +277,21 @@ impl Hub {
         self.hand_over(id, Outgoing::Message(message));
     }
 
-    /// Hands something to a link's writer; a link that takes nothing any more is given up.
-    pub(super) fn hand_over(&mut self, id: PeerId, outgoing: Outgoing) {
+    /// Hands something to the writer of a link's first stream.
+    fn hand_over(&mut self, id: PeerId, outgoing: Outgoing) {
         let taken = self.peers.links.get(&id).is_none_or(|peer| peer.handle.send(outgoing));
+        self.note_handed_over(id, taken);
+    }
+
+    /// Hands a block to the writer of one of a link's streams.
+    pub(super) fn hand_over_block(&mut self, id: PeerId, outgoing: Outgoing, bytes: u32) {
+        let send = |peer: &mut Peer| peer.streams.choose(&peer.handle, u64::from(bytes)).send(outgoing);
+        let taken = self.peers.links.get_mut(&id).is_none_or(send);
+        self.note_handed_over(id, taken);
+    }
+
+    /// A link that takes nothing any more is given up.
+    fn note_handed_over(&mut self, id: PeerId, taken: bool) {
         if !taken {
             tracing::debug!(peer = id.0, "a peer takes nothing any more");
             self.unlinked(id);

@@ -3,6 +3,7 @@
 
 mod starved;
 mod stranger;
+mod streams;
 mod town;
 
 use std::{path::Path, sync::atomic::Ordering, time::Duration};

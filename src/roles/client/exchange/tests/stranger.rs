@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::town::{GROUP, Town, content};
 use crate::{
@@ -159,6 +159,32 @@ pub(super) async fn linger(town: &Town, secret: &DeviceSecret, address: &str) ->
     let (reader, mut writer) = link.split();
     writer.send(&PeerMessage::<FileId>::Hello { version: VERSION }).await.unwrap();
     (reader, writer)
+}
+
+/// Joins a file with a ticket; returns when the client has joined too.
+pub(super) async fn befriend(
+    town: &Town,
+    secret: &DeviceSecret,
+    address: &str,
+    file: FileId,
+    ticket: Signed,
+) -> (LinkReader, LinkWriter) {
+    let (mut reader, mut writer) = linger(town, secret, address).await;
+    let pieces = Some(Bitfield::empty(town.file(file).piece_count()));
+    writer.send(&PeerMessage::Join { group: GROUP, file, ticket, pieces }).await.unwrap();
+    while !matches!(reader.message::<Heard>().await, Ok(Some(PeerMessage::Join { .. }))) {}
+    (reader, writer)
+}
+
+/// Opens a further stream to a client.
+pub(super) async fn open_stream(town: &Town, secret: &DeviceSecret, address: &str) -> (LinkReader, LinkWriter) {
+    dial(&*town.net, &Identity::new(secret), address, Protocol::Blocks, None).await.unwrap().split()
+}
+
+/// Whether a link or stream stands for a second more, whatever comes by it.
+pub(super) async fn stands(reader: &mut LinkReader) -> bool {
+    let end = async { while let Ok(Some(_)) = reader.frame().await {} };
+    timeout(Duration::from_secs(1), end).await.is_err()
 }
 
 /// Joins a file with one ticket after the other, each with a second to be checked; returns what is said.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use tokio::{
     sync::{broadcast, mpsc},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::starved::Starved;
@@ -38,7 +39,7 @@ use crate::{
     },
     store::{client::DataDir, database::open_database, disk::SystemDisk},
     transport::{
-        Transport,
+        BoxFuture, Listener, Stream, Transport,
         link::{Link, accept},
         memory::Memory,
         tls::Identity,
@@ -192,7 +193,12 @@ impl Town {
 
     /// A client of a user, logged in; its state rests in a folder of that name.
     pub(super) async fn client(&self, name: &str) -> Client {
-        Client::start(self, name).await
+        Client::start(self, name, Arc::clone(&self.net) as _).await
+    }
+
+    /// A client so far away that its connections take a while to stand.
+    pub(super) async fn far_client(&self, name: &str, round_trip: Duration) -> Client {
+        Client::start(self, name, Arc::new(Far { net: Arc::clone(&self.net), round_trip })).await
     }
 
     /// Writes a file of `size` bytes that differ from place to place.
@@ -401,6 +407,25 @@ impl State {
     }
 }
 
+/// The network as a client sees it whose connections take a round trip to stand.
+struct Far {
+    net: Arc<Memory>,
+    round_trip: Duration,
+}
+
+impl Transport for Far {
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            sleep(self.round_trip).await;
+            self.net.connect(address).await
+        })
+    }
+
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.net.listen(address)
+    }
+}
+
 /// A client's data plane on a real disk.
 pub(super) struct Client {
     pub(super) exchange: Exchange,
@@ -412,11 +437,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    async fn start(town: &Town, name: &str) -> Self {
+    async fn start(town: &Town, name: &str, net: Arc<dyn Transport>) -> Self {
         let folder = town.folder.path().join(name);
         let dir = DataDir::open(&SystemDisk, &folder).unwrap();
         let seed = *blake3::hash(name.as_bytes()).as_bytes();
-        let net: Arc<dyn Transport> = Arc::clone(&town.net) as _;
         let disk = Arc::new(Starved::default());
         let env = Environment::new(net, Arc::clone(&disk) as _, Arc::new(StoppedClock), Offload::Inline, seed);
         let identity = Arc::new(DeviceSecret::from_seed(seed));
