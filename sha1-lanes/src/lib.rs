@@ -57,6 +57,7 @@ fn compress_portably(one: &mut State, ones: &[[u8; BLOCK]], other: &mut State, o
 }
 
 /// Whether this processor has vectors of 512 bits, so that many lanes cost less than as many streams.
+#[must_use]
 pub fn is_wide() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");

@@ -20,10 +20,10 @@ const MAJORITY: i32 = 0xe8;
 pub(super) fn compress(states: &mut [State; LANES], lanes: &[&[[u8; BLOCK]]; LANES]) {
     let mut state = gather(states);
     let constants = CONSTANTS.map(|constant| _mm512_set1_epi32(constant.cast_signed()));
-    let count = lanes[0].len();
-    let lanes = lanes.map(|lane| &lane[..count]);
-    for at in 0..count {
-        let mut rounds = Rounds { state, words: turned(std::array::from_fn(|lane| load(&lanes[lane][at]))) };
+    let mut rest = lanes.map(<[_]>::iter);
+    for _ in lanes[0] {
+        let rows = rest.each_mut().map(|lane| lane.next().map_or(_mm512_setzero_si512(), |block| load(block)));
+        let mut rounds = Rounds { state, words: turned(&rows) };
         for turn in 0..20 {
             rounds.one::<CHOOSE>(turn, constants[0]);
         }
@@ -40,7 +40,7 @@ pub(super) fn compress(states: &mut [State; LANES], lanes: &[&[[u8; BLOCK]]; LAN
             *sum = _mm512_add_epi32(*sum, new);
         }
     }
-    scatter(state, states);
+    scatter(&state, states);
 }
 
 /// The eighty rounds of one block of each stream.
@@ -59,10 +59,11 @@ impl Rounds {
             let mixed = _mm512_ternarylogic_epi32::<PARITY>(back(3), back(8), back(14));
             self.words[turn % 16] = _mm512_rol_epi32::<1>(_mm512_xor_si512(mixed, back(16)));
         }
-        let [a, b, c, d, e] = self.state;
-        let early = _mm512_add_epi32(_mm512_add_epi32(e, constant), self.words[turn % 16]);
-        let mixed = _mm512_add_epi32(_mm512_ternarylogic_epi32::<FUNCTION>(b, c, d), _mm512_rol_epi32::<5>(a));
-        self.state = [_mm512_add_epi32(early, mixed), a, _mm512_rol_epi32::<30>(b), c, d];
+        let [first, second, third, fourth, fifth] = self.state;
+        let early = _mm512_add_epi32(_mm512_add_epi32(fifth, constant), self.words[turn % 16]);
+        let mixed = _mm512_ternarylogic_epi32::<FUNCTION>(second, third, fourth);
+        let late = _mm512_add_epi32(mixed, _mm512_rol_epi32::<5>(first));
+        self.state = [_mm512_add_epi32(early, late), first, _mm512_rol_epi32::<30>(second), third, fourth];
     }
 }
 
@@ -79,8 +80,8 @@ fn load(block: &[u8; BLOCK]) -> __m512i {
 /// Rows to columns: from a vector for each stream to one for each word.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn turned(rows: [__m512i; 16]) -> [__m512i; 16] {
-    let mut pairs = rows;
+fn turned(rows: &[__m512i; 16]) -> [__m512i; 16] {
+    let mut pairs = *rows;
     for at in (0..16).step_by(2) {
         let (upper, lower) = (rows[at], rows[at + 1]);
         pairs[at] = _mm512_unpacklo_epi32(upper, lower);
@@ -149,8 +150,8 @@ fn gather(states: &[State; LANES]) -> [__m512i; 5] {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn scatter(all: [__m512i; 5], states: &mut [State; LANES]) {
-    for (at, word) in all.into_iter().enumerate() {
+fn scatter(all: &[__m512i; 5], states: &mut [State; LANES]) {
+    for (at, word) in all.iter().copied().enumerate() {
         let quarters = [
             _mm512_extracti32x4_epi32::<0>(word),
             _mm512_extracti32x4_epi32::<1>(word),
