@@ -23,5 +23,6 @@ mod life;
 mod limits;
 mod many;
 mod partition;
+mod rights;
 mod swarm;
 mod terminal;
