@@ -26,3 +26,4 @@ mod partition;
 mod rights;
 mod swarm;
 mod terminal;
+mod timing;
