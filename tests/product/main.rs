@@ -23,5 +23,7 @@ mod life;
 mod limits;
 mod many;
 mod partition;
+mod rights;
 mod swarm;
 mod terminal;
+mod timing;

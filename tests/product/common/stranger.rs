@@ -1,6 +1,10 @@
 //! Whoever dials our ports without being one of us: bytes of its own on a socket, or behind a good handshake.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use p2p::{
     protocol::{
@@ -12,7 +16,7 @@ use p2p::{
         version::VersionVector,
     },
     transport::{
-        Transport as _,
+        BoxFuture, Listener, Stream, Transport,
         link::{LinkReader, LinkWriter, dial},
         tcp::Tcp,
         tls::{Identity, Protocol, Secured, secure_dialled},
@@ -20,6 +24,7 @@ use p2p::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpSocket,
     time::{Instant, sleep, timeout},
 };
 
@@ -57,6 +62,25 @@ where
     timeout(most, until_closed).await.ok().map(|()| begun.elapsed())
 }
 
+/// Dials from one of the addresses of loopback: each counts as a network of its own.
+struct From(Ipv4Addr);
+
+impl Transport for From {
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::from((self.0, 0)))?;
+            let stream = socket.connect(address.parse().map_err(io::Error::other)?).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+
+    fn listen<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+}
+
 /// A client's link to a tracker, spoken by hand.
 pub(crate) struct ByHand {
     reader: LinkReader,
@@ -66,8 +90,16 @@ pub(crate) struct ByHand {
 
 impl ByHand {
     pub(crate) async fn dial(address: &str, number: u8, session: Option<Signed>) -> Self {
-        let transport = Arc::new(Tcp);
-        let link = dial(&*transport, &identity(number), address, Protocol::Tracker, None).await.unwrap();
+        Self::dial_by(&Tcp, address, number, session).await
+    }
+
+    /// Without a session, from an address of loopback.
+    pub(crate) async fn dial_from(from: Ipv4Addr, address: &str, number: u8) -> Self {
+        Self::dial_by(&From(from), address, number, None).await
+    }
+
+    async fn dial_by(transport: &dyn Transport, address: &str, number: u8, session: Option<Signed>) -> Self {
+        let link = dial(transport, &identity(number), address, Protocol::Tracker, None).await.unwrap();
         let (mut reader, mut writer) = link.split();
         writer.send(&ToTracker::Hello { version: VERSION, session, seen: VersionVector::default() }).await.unwrap();
         let hello = reader.message::<FromTracker>().await.unwrap();
@@ -96,7 +128,8 @@ impl ByHand {
         }
     }
 
-    async fn ask(&mut self, request: Request) -> Result<Answer, Failure> {
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn ask(&mut self, request: Request) -> Result<Answer, Failure> {
         self.put(request);
         self.writer.flush().await.unwrap();
         self.told().await
