@@ -16,12 +16,12 @@
 //! What stays is the log's own changes, so that a catalog made of them is the one that forgot. Each drop rests on changes under
 //! the cut alone: of two trackers that forgot at different cuts, what neither has dropped is right for both.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{catalog::Catalog, membership::Instance, stability::Cut};
 use crate::protocol::{
-    ids::{GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
-    record::{Change, ChangeBody, Done, Tombstone, Verdict},
+    ids::{DeviceKey, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
+    record::{Change, ChangeBody, Tombstone, Verdict},
     version::Dot,
 };
 
@@ -85,6 +85,43 @@ impl Touched {
     }
 }
 
+/// What changes touched, of each origin in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trail(BTreeMap<DeviceKey, VecDeque<(u64, Touched)>>);
+
+impl Trail {
+    /// Notes what a change touched.
+    pub(super) fn add(&mut self, dot: Dot, what: Touched) {
+        let of_origin = self.0.entry(dot.origin).or_default();
+        match of_origin.back() {
+            // A log may be read in another order than it was written.
+            Some((last, _)) if dot.counter <= *last => {
+                let place = of_origin.binary_search_by_key(&dot.counter, |(counter, _)| *counter);
+                match place {
+                    Ok(at) => of_origin[at].1 = what,
+                    Err(at) => of_origin.insert(at, (dot.counter, what)),
+                }
+            }
+            _ => of_origin.push_back((dot.counter, what)),
+        }
+    }
+
+    /// Takes out what was touched up to `newest`, until `out` holds `most`.
+    fn take(&mut self, newest: Dot, most: usize, out: &mut Vec<(Dot, Touched)>) {
+        let Some(of_origin) = self.0.get_mut(&newest.origin) else { return };
+        while out.len() < most
+            && let Some((counter, what)) = of_origin.pop_front_if(|(counter, _)| *counter <= newest.counter)
+        {
+            out.push((Dot { origin: newest.origin, counter }, what));
+        }
+        if of_origin.is_empty() {
+            self.0.remove(&newest.origin);
+        } else if of_origin.capacity() > 4 * of_origin.len() {
+            of_origin.shrink_to(2 * of_origin.len());
+        }
+    }
+}
+
 /// A fold under way.
 struct Fold<'a> {
     catalog: &'a mut Catalog,
@@ -139,12 +176,7 @@ impl Catalog {
     fn take_stable(&mut self, cut: &Cut, most: usize) -> Vec<(Dot, Touched)> {
         let mut stable = Vec::new();
         for newest in cut.stable().iter() {
-            let first = Dot { origin: newest.origin, counter: 0 };
-            let of_origin = self.touched.range(first..=newest).take(most - stable.len());
-            stable.extend(of_origin.map(|(dot, what)| (*dot, *what)));
-        }
-        for (dot, _) in &stable {
-            self.touched.remove(dot);
+            self.touched.take(newest, most, &mut stable);
         }
         stable
     }
@@ -204,7 +236,7 @@ impl Fold<'_> {
             instance.shares.remove(&id);
         }
         if let Some(known) = self.catalog.requests.get_mut(&RequestId(id.0)) {
-            known.done = Done::SharedOnce { file: begun.file, name: forgotten.name };
+            known.forget_share(begun.file, forgotten.name);
         }
         self.dropped.extend(forgotten.dropped);
         self.out.manifests.extend(forgotten.manifests);
@@ -259,7 +291,7 @@ impl Fold<'_> {
             let Some(known) = self.catalog.requests.get_mut(&request) else { continue };
             known.changes -= 1;
             if known.changes == 0 {
-                self.out.forgotten.push(Tombstone { request, done: known.done.clone() });
+                self.out.forgotten.push(Tombstone { request, done: known.done(&request) });
             }
         }
         let dropped: BTreeSet<&Dot> = self.out.dropped.iter().collect();
