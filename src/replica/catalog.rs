@@ -131,6 +131,15 @@ impl Catalog {
         self.merge(&kept.change, kept.verdict);
     }
 
+    /// Applies changes that were kept of a log, group after group: what is known of one then lies in the processor's cache.
+    /// Whatever the order, the same comes of it.
+    pub fn restore_all(&mut self, mut kept: Vec<Kept>) {
+        kept.sort_by_cached_key(|one| by_group(&one.change.body));
+        for one in &kept {
+            self.restore(one);
+        }
+    }
+
     /// Takes note of what is forgotten: all changes of `folded` count as applied, the latest of them stamped `latest`.
     pub fn forgotten(
         &mut self,
@@ -140,6 +149,7 @@ impl Catalog {
     ) {
         self.vector.merge(folded);
         self.latest = self.latest.max(latest);
+        self.touched.sort();
         for Tombstone { request, done } in tombstones {
             self.requests.entry(request).or_insert_with(|| Known::new(done, 0));
         }
@@ -450,6 +460,20 @@ impl Catalog {
                 self.count(holds, &[kind, id, name.as_bytes()]);
             }
         }
+    }
+}
+
+/// Accounts and sessions, then groups one by one, then what may be of several.
+fn by_group(body: &ChangeBody) -> (u8, Option<GroupId>) {
+    match body {
+        ChangeBody::OwnerSet { group, .. }
+        | ChangeBody::MembershipRequested { group, .. }
+        | ChangeBody::MembershipAccepted { group, .. }
+        | ChangeBody::MembershipEnded { group, .. }
+        | ChangeBody::ShareBegun { group, .. } => (2, Some(*group)),
+        ChangeBody::GroupCreated { .. } => (1, None),
+        ChangeBody::ShareEnded { .. } => (3, None),
+        _ => (0, None),
     }
 }
 

@@ -87,37 +87,43 @@ impl Touched {
 
 /// What changes touched, of each origin in order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Trail(BTreeMap<DeviceKey, VecDeque<(u64, Touched)>>);
+pub(super) struct Trail(BTreeMap<DeviceKey, Steps>);
+
+#[derive(Clone, Debug, Default)]
+struct Steps {
+    all: VecDeque<(u64, Touched)>,
+    /// A log was read in another order than it was written.
+    is_mixed: bool,
+}
 
 impl Trail {
     /// Notes what a change touched.
     pub(super) fn add(&mut self, dot: Dot, what: Touched) {
-        let of_origin = self.0.entry(dot.origin).or_default();
-        match of_origin.back() {
-            // A log may be read in another order than it was written.
-            Some((last, _)) if dot.counter <= *last => {
-                let place = of_origin.binary_search_by_key(&dot.counter, |(counter, _)| *counter);
-                match place {
-                    Ok(at) => of_origin[at].1 = what,
-                    Err(at) => of_origin.insert(at, (dot.counter, what)),
-                }
-            }
-            _ => of_origin.push_back((dot.counter, what)),
+        let steps = self.0.entry(dot.origin).or_default();
+        steps.is_mixed |= steps.all.back().is_some_and(|(last, _)| dot.counter < *last);
+        steps.all.push_back((dot.counter, what));
+    }
+
+    /// Puts in order what came in another.
+    pub(super) fn sort(&mut self) {
+        for steps in self.0.values_mut().filter(|steps| steps.is_mixed) {
+            steps.all.make_contiguous().sort_unstable_by_key(|(counter, _)| *counter);
+            steps.is_mixed = false;
         }
     }
 
     /// Takes out what was touched up to `newest`, until `out` holds `most`.
     fn take(&mut self, newest: Dot, most: usize, out: &mut Vec<(Dot, Touched)>) {
-        let Some(of_origin) = self.0.get_mut(&newest.origin) else { return };
+        let Some(Steps { all, .. }) = self.0.get_mut(&newest.origin) else { return };
         while out.len() < most
-            && let Some((counter, what)) = of_origin.pop_front_if(|(counter, _)| *counter <= newest.counter)
+            && let Some((counter, what)) = all.pop_front_if(|(counter, _)| *counter <= newest.counter)
         {
             out.push((Dot { origin: newest.origin, counter }, what));
         }
-        if of_origin.is_empty() {
+        if all.is_empty() {
             self.0.remove(&newest.origin);
-        } else if of_origin.capacity() > 4 * of_origin.len() {
-            of_origin.shrink_to(2 * of_origin.len());
+        } else if all.capacity() > 4 * all.len() {
+            all.shrink_to(2 * all.len());
         }
     }
 }
@@ -175,6 +181,7 @@ impl Catalog {
 
     fn take_stable(&mut self, cut: &Cut, most: usize) -> Vec<(Dot, Touched)> {
         let mut stable = Vec::new();
+        self.touched.sort();
         for newest in cut.stable().iter() {
             self.touched.take(newest, most, &mut stable);
         }
@@ -211,7 +218,11 @@ impl Fold<'_> {
 
     /// A share, and the membership or the dissolved group that may only have waited for it.
     fn look_at_share(&mut self, id: ShareId) {
-        let Some(begun) = self.catalog.shares.begun(&id).cloned() else { return };
+        // As most are after a start: nothing else is to be looked at.
+        if self.catalog.shares.is_live(&id) {
+            return;
+        }
+        let Some(begun) = self.catalog.shares.begun(&id).copied() else { return };
         if !self.fold_share(id) {
             return;
         }

@@ -154,6 +154,11 @@ impl Shares {
         self.all.get(id)?.begun.as_ref()
     }
 
+    /// Whether a share lives.
+    pub(super) fn is_live(&self, id: &ShareId) -> bool {
+        self.all.get(id).is_some_and(|share| share.live)
+    }
+
     /// Derives whether a share lives, given whether its membership does.
     pub(super) fn refresh(&mut self, id: ShareId, is_member: bool) -> Option<Turned> {
         let share = self.all.get_mut(&id)?;
