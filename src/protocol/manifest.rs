@@ -5,7 +5,7 @@ use sha1::Digest as _;
 
 use super::{
     hash::{Blake3Hash, PieceHash, Sha1Hash, blake3_root},
-    ids::{ManifestId, hash_parts},
+    ids::{Context, ManifestId, hash_parts},
     name::FileName,
     piece::{MAX_FILE_SIZE, PieceIndex, piece_count},
 };
@@ -64,12 +64,14 @@ impl ManifestHeader {
 
     /// The manifest's identity: BLAKE3 over all that the header says.
     pub fn id(&self) -> ManifestId {
-        let length = (self.name.as_str().len() as u64).to_le_bytes();
-        let mut parts: Vec<&[u8]> = vec![&length, self.name.as_str().as_bytes()];
-        let size = self.size.to_le_bytes();
-        parts.extend([size.as_slice(), &self.sha1.0, &self.blake3.0]);
-        parts.extend(self.pages.iter().map(|page| page.0.as_slice()));
-        ManifestId(hash_parts("p2p 2026 manifest id", &parts))
+        static CONTEXT: Context = Context::new("p2p 2026 manifest id");
+        let mut hasher = CONTEXT.hasher();
+        hasher.update(&(self.name.as_str().len() as u64).to_le_bytes()).update(self.name.as_str().as_bytes());
+        hasher.update(&self.size.to_le_bytes()).update(&self.sha1.0).update(&self.blake3.0);
+        for page in &self.pages {
+            hasher.update(&page.0);
+        }
+        ManifestId(*hasher.finalize().as_bytes())
     }
 
     /// Number of pieces.

@@ -7,7 +7,7 @@ use super::{
     effect::Effect,
     few::FewSet,
     fingerprint::Fingerprint,
-    fold::Touched,
+    fold::{Touched, Trail},
     group::{Before, Group},
     membership::State,
     session::{Opened, Sessions},
@@ -22,7 +22,7 @@ use crate::protocol::{
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
     record::{Change, ChangeBody, Done, EndReason, Kept, Tombstone, Verdict},
-    version::{Dot, Timestamp, VersionVector},
+    version::{Timestamp, VersionVector},
 };
 
 /// A tracker's copy of everything: a pure function of the *set* of changes applied, whatever their order, batching and
@@ -44,7 +44,7 @@ pub struct Catalog {
     pub(super) holdings: BTreeMap<UserId, Holdings>,
     pub(super) requests: IdTable<RequestId, Known>,
     /// Changes that are not known to be stable, and what they touched: there may be something to forget once they are.
-    pub(super) touched: BTreeMap<Dot, Touched>,
+    pub(super) touched: Trail,
     /// What could not be forgotten yet though all that touched it is stable.
     pub(super) waiting: BTreeSet<Touched>,
     fingerprint: Fingerprint,
@@ -62,10 +62,37 @@ pub(super) struct Holdings {
 /// A known request.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
-    /// What it did.
-    pub(super) done: Done,
+    done: Deed,
     /// Its changes that are not forgotten.
     pub(super) changes: u32,
+}
+
+/// What a request did, small where it says no more than the request itself.
+#[derive(Clone, Debug)]
+enum Deed {
+    Plain,
+    Shared,
+    Told(Box<Done>),
+}
+
+impl Known {
+    fn new(done: Done, changes: u32) -> Self {
+        Self { done: Deed::Told(Box::new(done)), changes }
+    }
+
+    /// What the request did.
+    pub(super) fn done(&self, request: &RequestId) -> Done {
+        match &self.done {
+            Deed::Plain => Done::Plain,
+            Deed::Shared => Done::Shared((*request).into()),
+            Deed::Told(done) => (**done).clone(),
+        }
+    }
+
+    /// The share that it began is forgotten.
+    pub(super) fn forget_share(&mut self, file: FileId, name: FileName) {
+        self.done = Deed::Told(Box::new(Done::SharedOnce { file, name }));
+    }
 }
 
 impl Catalog {
@@ -104,6 +131,15 @@ impl Catalog {
         self.merge(&kept.change, kept.verdict);
     }
 
+    /// Applies changes that were kept of a log, group after group: what is known of one then lies in the processor's cache.
+    /// Whatever the order, the same comes of it.
+    pub fn restore_all(&mut self, mut kept: Vec<Kept>) {
+        kept.sort_by_cached_key(|one| by_group(&one.change.body));
+        for one in &kept {
+            self.restore(one);
+        }
+    }
+
     /// Takes note of what is forgotten: all changes of `folded` count as applied, the latest of them stamped `latest`.
     pub fn forgotten(
         &mut self,
@@ -113,8 +149,9 @@ impl Catalog {
     ) {
         self.vector.merge(folded);
         self.latest = self.latest.max(latest);
+        self.touched.sort();
         for Tombstone { request, done } in tombstones {
-            self.requests.entry(request).or_insert(Known { done, changes: 0 });
+            self.requests.entry(request).or_insert_with(|| Known::new(done, 0));
         }
     }
 
@@ -122,7 +159,7 @@ impl Catalog {
         self.vector.insert(change.dot);
         self.latest = self.latest.max(change.at);
         self.note_request(change);
-        self.touched.insert(change.dot, Touched::by(change));
+        self.touched.add(change.dot, Touched::by(change));
         let mut out = Vec::new();
         match &change.body {
             ChangeBody::UserCreated { .. } | ChangeBody::CredentialSet { .. } | ChangeBody::UserClosed { .. } => {
@@ -157,18 +194,18 @@ impl Catalog {
 
     /// Remembers the request. Of two changes with one request the lesser answer counts, so that order does not.
     fn note_request(&mut self, change: &Change) {
+        let known = self.requests.entry(change.request).or_insert(Known { done: Deed::Plain, changes: 0 });
+        known.changes += 1;
         let done = match &change.body {
             ChangeBody::MembershipEnded { group, user, by, reason, rests_on, .. } if user == by => {
                 Done::Left { group: *group, reason: *reason, owned: !rests_on.is_empty() }
             }
             ChangeBody::ShareBegun { .. } => Done::Shared(change.request.into()),
             ChangeBody::CredentialSet { user, .. } => Done::PasswordSet(*user),
-            _ => Done::Plain,
+            _ => return,
         };
-        let known = self.requests.entry(change.request).or_insert(Known { done: Done::Plain, changes: 0 });
-        known.changes += 1;
-        if rank(&done) > rank(&known.done) {
-            known.done = done;
+        if rank(&done) > rank(&known.done(&change.request)) {
+            known.done = if matches!(done, Done::Shared(_)) { Deed::Shared } else { Deed::Told(Box::new(done)) };
         }
     }
 
@@ -353,25 +390,29 @@ impl Catalog {
 
     fn begin_share(&mut self, change: &Change, manifest: &ManifestHeader, out: &mut Vec<Effect>) {
         let ChangeBody::ShareBegun { group, user, device, membership, .. } = &change.body else { return };
+        let manifest_id = manifest.id();
         let begun = Begun {
             at: change.at,
             dot: change.dot,
             taken_by: change.taken_by,
             group: *group,
-            file: FileId::of(group, &manifest.id()),
+            file: FileId::of(group, &manifest_id),
             user: *user,
             device: *device,
             membership: *membership,
         };
         let id = change.request.into();
-        if let Some((replaced, turned)) = self.shares.begin(id, begun, manifest) {
+        if let Some((replaced, turned)) = self.shares.begin(id, begun, manifest, manifest_id) {
             self.instance_shares(&replaced).remove(&id);
             self.note_share(turned, out);
         }
-        if let Some(begun) = self.shares.begun(&id).cloned() {
-            self.instance_shares(&begun).insert(id);
-        }
-        self.refresh_share(id, out);
+        let Some(begun) = self.shares.begun(&id).copied() else { return };
+        let group = self.groups.entry(begun.group).or_default();
+        let instance = group.instance_mut(begun.membership);
+        instance.shares.insert(id);
+        let is_member = instance.is_member(&begun.user);
+        let turned = self.shares.refresh(id, is_member);
+        self.note_share(turned, out);
     }
 
     fn instance_shares(&mut self, begun: &Begun) -> &mut FewSet<ShareId> {
@@ -419,6 +460,20 @@ impl Catalog {
                 self.count(holds, &[kind, id, name.as_bytes()]);
             }
         }
+    }
+}
+
+/// Accounts and sessions, then groups one by one, then what may be of several.
+fn by_group(body: &ChangeBody) -> (u8, Option<GroupId>) {
+    match body {
+        ChangeBody::OwnerSet { group, .. }
+        | ChangeBody::MembershipRequested { group, .. }
+        | ChangeBody::MembershipAccepted { group, .. }
+        | ChangeBody::MembershipEnded { group, .. }
+        | ChangeBody::ShareBegun { group, .. } => (2, Some(*group)),
+        ChangeBody::GroupCreated { .. } => (1, None),
+        ChangeBody::ShareEnded { .. } => (3, None),
+        _ => (0, None),
     }
 }
 

@@ -96,23 +96,23 @@ pub struct Renamed<N, Id> {
 pub struct Claims<N, Id> {
     live: IdTable<Id, Claim<N>>,
     claimants: NameTable<N, FewSet<(Timestamp, Id)>>,
-    names: IdTable<Id, N>,
+    /// What those are called who lost the name they claim. All others are called by it.
+    marked: BTreeMap<Id, N>,
     holders: BTreeMap<N, Id>,
-    /// Those who lost the name they claim.
-    lost: BTreeSet<Id>,
 }
 
 impl<N, Id> Default for Claims<N, Id> {
     fn default() -> Self {
-        let (live, claimants, names) = (IdTable::default(), NameTable::default(), IdTable::default());
-        Self { live, claimants, names, holders: BTreeMap::new(), lost: BTreeSet::new() }
+        let (live, claimants) = (IdTable::default(), NameTable::default());
+        Self { live, claimants, marked: BTreeMap::new(), holders: BTreeMap::new() }
     }
 }
 
 impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
     /// What `id` is called now.
     pub fn name(&self, id: &Id) -> Option<&N> {
-        self.names.get(id)
+        let marked = if self.marked.is_empty() { None } else { self.marked.get(id) };
+        marked.or_else(|| self.claimed(id))
     }
 
     /// The name `id` claims, whether or not it holds it.
@@ -122,7 +122,7 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
 
     /// Who is called `name` now.
     pub fn holder(&self, name: &N) -> Option<Id> {
-        let claimant = self.claimants(name).find(|id| self.names.get(id) == Some(name));
+        let claimant = self.claimants(name).find(|id| !self.marked.contains_key(id));
         // Whoever bears a mark has another name than it claims.
         claimant.or_else(|| name.unmarked().and_then(|_| self.holders.get(name).copied()))
     }
@@ -139,27 +139,36 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
 
     /// Those who lost the name they claim.
     pub fn losers(&self) -> impl Iterator<Item = Id> + '_ {
-        self.lost.iter().copied()
+        self.marked.keys().copied()
     }
 
     /// Sets or withdraws the claim of `id`; returns who is called otherwise now.
     pub fn set(&mut self, id: Id, claim: Option<Claim<N>>) -> Vec<Renamed<N, Id>> {
-        let before = self.live.remove(&id);
-        let unchanged = before == claim;
+        let before = self.live.get(&id);
+        if before == claim.as_ref() {
+            return Vec::new();
+        }
+        let called = self.name(&id).cloned();
+        let before = match claim.clone() {
+            Some(claim) => self.live.insert(id, claim),
+            None => self.live.remove(&id),
+        };
         let mut touched = BTreeSet::new();
         if let Some(before) = before {
             self.forget_claimant(&before, id);
             touched.insert(before.name);
         }
         if let Some(claim) = claim {
-            self.claimants.entry(claim.name.clone()).or_default().insert((claim.at, id));
-            touched.insert(claim.name.clone());
-            self.live.insert(id, claim);
+            let claimants = self.claimants.entry(claim.name.clone()).or_default();
+            claimants.insert((claim.at, id));
+            // Nobody else can bear it: most names are taken so.
+            if called.is_none() && claimants.len() == 1 && claim.name.unmarked().is_none() {
+                self.holders.insert(claim.name.clone(), id);
+                return vec![Renamed { id, from: None, to: Some(claim.name) }];
+            }
+            touched.insert(claim.name);
         }
-        if unchanged {
-            return Vec::new();
-        }
-        self.rename(&Self::with_bases(&touched), id)
+        self.rename(&Self::with_bases(&touched), (id, called))
     }
 
     fn forget_claimant(&mut self, claim: &Claim<N>, id: Id) {
@@ -176,12 +185,13 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
         touched.iter().filter_map(ClaimedName::unmarked).collect::<BTreeSet<_>>().union(touched).cloned().collect()
     }
 
-    /// Derives the names of all who claim one of `touched`, and of `id`.
-    fn rename(&mut self, touched: &BTreeSet<N>, id: Id) -> Vec<Renamed<N, Id>> {
-        let ids: BTreeSet<Id> = touched.iter().flat_map(|name| self.claimants(name)).chain([id]).collect();
-        let before: Vec<_> = ids.iter().map(|&id| (id, self.names.remove(&id))).collect();
+    /// Derives the names of all who claim one of `touched`, and of one who was called otherwise.
+    fn rename(&mut self, touched: &BTreeSet<N>, (id, called): (Id, Option<N>)) -> Vec<Renamed<N, Id>> {
+        let mut before: BTreeMap<Id, Option<N>> =
+            touched.iter().flat_map(|name| self.claimants(name)).map(|id| (id, self.name(&id).cloned())).collect();
+        before.insert(id, called);
         for (id, name) in &before {
-            self.lost.remove(id);
+            self.marked.remove(id);
             if let Some(name) = name {
                 self.holders.remove(name);
             }
@@ -189,14 +199,13 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
         for claimed in touched {
             for (id, name) in self.derive(claimed) {
                 if name != *claimed {
-                    self.lost.insert(id);
+                    self.marked.insert(id, name.clone());
                 }
-                self.holders.insert(name.clone(), id);
-                self.names.insert(id, name);
+                self.holders.insert(name, id);
             }
         }
         let renamed = |(id, from): (Id, Option<N>)| {
-            let to = self.names.get(&id).cloned();
+            let to = self.name(&id).cloned();
             (from != to).then_some(Renamed { id, from, to })
         };
         before.into_iter().filter_map(renamed).collect()
@@ -271,12 +280,12 @@ mod tests {
             let last: BTreeMap<_, _> = history.into_iter().map(|(id, claim)| (UserId([id; 32]), claim)).collect();
             for (id, claim) in &last {
                 let Some(claim) = claim else {
-                    prop_assert_eq!(claims.names.get(id), None);
+                    prop_assert_eq!(claims.name(id), None);
                     continue;
                 };
                 let rivals = last.iter().filter(|(_, other)| other.as_ref().is_some_and(|other| other.name == claim.name));
                 let first = rivals.filter_map(|(id, other)| Some((other.as_ref()?.at, *id))).min();
-                let called = claims.names[id].as_str();
+                let called = claims.name(id).unwrap().as_str();
                 prop_assert!(UserName::parse(called).is_ok());
                 if first == Some((claim.at, *id)) {
                     prop_assert_eq!(called, claim.name.as_str());
@@ -295,7 +304,7 @@ mod tests {
             for (id, claim) in history {
                 claims.set(UserId([id; 32]), claim);
             }
-            let before = claims.names.clone();
+            let before = claims.holders.clone();
             let name = UserName::parse(["ann", "bob", "cat"][name]).unwrap();
             let late = Claim { name, at: Timestamp { wall_ms: 9, logical: 0 }, taken_by: TrackerNo(no) };
             let newcomer = UserId([9; 32]);
@@ -303,7 +312,7 @@ mod tests {
                 prop_assert_eq!(renamed.id, newcomer);
             }
             claims.set(newcomer, None);
-            prop_assert_eq!(claims.names, before);
+            prop_assert_eq!(claims.holders, before);
         }
 
         #[test]
@@ -321,11 +330,11 @@ mod tests {
             for (id, claim) in last.iter().rev() {
                 fresh.set(FileId([*id; 32]), claim.clone());
             }
-            prop_assert_eq!(&claims.names, &fresh.names);
-            prop_assert_eq!(claims.names.len(), called.len());
+            prop_assert_eq!(&claims.holders, &fresh.holders);
+            prop_assert_eq!(claims.holders.len(), called.len());
             prop_assert!(called.iter().all(|(id, name)| claims.name(id) == Some(name) && claims.holder(name) == Some(*id)));
             prop_assert_eq!(claims.holders.len(), last.values().flatten().count());
-            prop_assert!(claims.holders.iter().all(|(name, id)| claims.names[id] == *name));
+            prop_assert!(claims.holders.iter().all(|(name, id)| claims.name(id) == Some(name)));
             let lost = called.iter().filter(|(id, name)| claims.claimed(id) != Some(*name)).map(|(id, _)| *id);
             prop_assert!(claims.losers().eq(lost));
         }

@@ -152,19 +152,19 @@ pub fn decide(
 
 /// The answer to a write that is known here, from the record it made; `None` for one never heard of.
 pub fn answer(catalog: &Catalog, request: &RequestId) -> Option<Answer> {
-    Some(match &catalog.requests.get(request)?.done {
+    Some(match catalog.requests.get(request)?.done(request) {
         Done::Plain | Done::PasswordSet(_) => Answer::Done,
         Done::Left { reason: EndReason::Withdrawn, .. } => Answer::Left { outcome: LeaveOutcome::Withdrawn },
-        Done::Left { group, owned, .. } => Answer::Left { outcome: left(catalog, group, *owned) },
-        Done::Shared(share) => shared(catalog, share)?,
-        Done::SharedOnce { file, name } => Answer::Shared { file: *file, name: name.clone() },
+        Done::Left { group, owned, .. } => Answer::Left { outcome: left(catalog, &group, owned) },
+        Done::Shared(share) => shared(catalog, &share)?,
+        Done::SharedOnce { file, name } => Answer::Shared { file, name },
     })
 }
 
 /// Whose password a request that is known here has set.
 pub fn password_set_by(catalog: &Catalog, request: &RequestId) -> Option<UserId> {
-    match &catalog.requests.get(request)?.done {
-        Done::PasswordSet(user) => Some(*user),
+    match catalog.requests.get(request)?.done(request) {
+        Done::PasswordSet(user) => Some(user),
         _ => None,
     }
 }

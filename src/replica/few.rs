@@ -1,7 +1,7 @@
 //! Maps and sets that mostly hold one or two entries: a file's shares, a name's claimants, a user's devices.
 //!
-//! A node of a B-tree has room for eleven entries, so a map of one takes as much memory as a map of eleven. Up to `FEW`
-//! entries stand in order in an allocation of their exact size.
+//! A node of a B-tree has room for eleven entries, so a map of one takes as much memory as a map of eleven. A single entry
+//! stands where the map itself does, and up to `FEW` stand in order in one allocation.
 
 use std::{borrow::Borrow, collections::BTreeMap, iter};
 
@@ -18,13 +18,34 @@ pub struct FewSet<K>(FewMap<K, ()>);
 
 #[derive(Clone, Debug)]
 enum Entries<K, V> {
+    /// None or one, where the map itself lies.
+    One(Option<(K, V)>),
     Few(Vec<(K, V)>),
     Many(BTreeMap<K, V>),
 }
 
 impl<K, V> Default for FewMap<K, V> {
     fn default() -> Self {
-        Self(Entries::Few(Vec::new()))
+        Self(Entries::One(None))
+    }
+}
+
+impl<K, V> Entries<K, V> {
+    /// What stands in order; `None` of a tree.
+    fn slice(&self) -> Option<&[(K, V)]> {
+        match self {
+            Self::One(one) => Some(one.as_slice()),
+            Self::Few(few) => Some(few),
+            Self::Many(_) => None,
+        }
+    }
+
+    fn slice_mut(&mut self) -> Result<&mut [(K, V)], &mut BTreeMap<K, V>> {
+        match self {
+            Self::One(one) => Ok(one.as_mut_slice()),
+            Self::Few(few) => Ok(few),
+            Self::Many(many) => Err(many),
+        }
     }
 }
 
@@ -35,8 +56,8 @@ impl<K: Ord, V> FewMap<K, V> {
         K: Borrow<Q>,
     {
         match &self.0 {
-            Entries::Few(few) => find(few, key).ok().map(|at| &few[at].1),
             Entries::Many(many) => many.get(key),
+            few => few.slice().and_then(|few| Some(&few[find(few, key).ok()?].1)),
         }
     }
 
@@ -45,9 +66,9 @@ impl<K: Ord, V> FewMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        match &mut self.0 {
-            Entries::Few(few) => find(few, key).ok().map(|at| &mut few[at].1),
-            Entries::Many(many) => many.get_mut(key),
+        match self.0.slice_mut() {
+            Ok(few) => find(few, key).ok().map(|at| &mut few[at].1),
+            Err(many) => many.get_mut(key),
         }
     }
 
@@ -61,21 +82,38 @@ impl<K: Ord, V> FewMap<K, V> {
 
     /// Puts a value in; returns the one that was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let few = match self.0.slice_mut() {
+            Ok(few) => few,
+            Err(many) => return many.insert(key, value),
+        };
+        match find(few, &key) {
+            Ok(at) => return Some(std::mem::replace(&mut few[at].1, value)),
+            Err(at) => self.put_in(at, key, value),
+        }
+        None
+    }
+
+    /// Puts a new entry in its place.
+    fn put_in(&mut self, at: usize, key: K, value: V) {
         match &mut self.0 {
-            Entries::Many(many) => many.insert(key, value),
-            Entries::Few(few) => match find(few, &key) {
-                Ok(at) => Some(std::mem::replace(&mut few[at].1, value)),
-                Err(at) if few.len() < FEW => {
-                    few.reserve_exact(1);
-                    few.insert(at, (key, value));
-                    None
+            Entries::One(one @ None) => *one = Some((key, value)),
+            Entries::One(one) => {
+                let mut few = Vec::with_capacity(2);
+                few.extend(one.take());
+                few.insert(at, (key, value));
+                self.0 = Entries::Few(few);
+            }
+            Entries::Few(few) if few.len() < FEW => {
+                if few.len() == few.capacity() {
+                    few.reserve_exact(few.len());
                 }
-                Err(_) => {
-                    let all = std::mem::take(few).into_iter().chain(iter::once((key, value)));
-                    self.0 = Entries::Many(all.collect());
-                    None
-                }
-            },
+                few.insert(at, (key, value));
+            }
+            Entries::Few(few) => {
+                let all = std::mem::take(few).into_iter().chain(iter::once((key, value)));
+                self.0 = Entries::Many(all.collect());
+            }
+            Entries::Many(many) => drop(many.insert(key, value)),
         }
     }
 
@@ -86,10 +124,13 @@ impl<K: Ord, V> FewMap<K, V> {
     {
         match &mut self.0 {
             Entries::Many(many) => many.remove(key),
+            Entries::One(one) => one.take_if(|(known, _)| (*known).borrow() == key).map(|(_, value)| value),
             Entries::Few(few) => {
                 let at = find(few, key).ok()?;
                 let (_, value) = few.remove(at);
-                few.shrink_to_fit();
+                if few.len() == 1 {
+                    self.0 = Entries::One(few.pop());
+                }
                 Some(value)
             }
         }
@@ -103,8 +144,8 @@ impl<K: Ord, V> FewMap<K, V> {
     /// Number of entries.
     pub fn len(&self) -> usize {
         match &self.0 {
-            Entries::Few(few) => few.len(),
             Entries::Many(many) => many.len(),
+            few => few.slice().map_or(0, <[_]>::len),
         }
     }
 
@@ -116,16 +157,16 @@ impl<K: Ord, V> FewMap<K, V> {
     /// All entries in order.
     pub fn iter(&self) -> Iter<'_, K, V> {
         match &self.0 {
-            Entries::Few(few) => Iter::Few(few.iter()),
             Entries::Many(many) => Iter::Many(many.iter()),
+            few => Iter::Few(few.slice().unwrap_or_default().iter()),
         }
     }
 
     /// All values in the order of their keys, to be changed.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        let (few, many) = match &mut self.0 {
-            Entries::Few(few) => (Some(few), None),
-            Entries::Many(many) => (None, Some(many)),
+        let (few, many) = match self.0.slice_mut() {
+            Ok(few) => (Some(few), None),
+            Err(many) => (None, Some(many)),
         };
         let few = few.into_iter().flatten().map(|(_, value)| value);
         few.chain(many.into_iter().flat_map(BTreeMap::values_mut))

@@ -1,6 +1,10 @@
 //! A digest of a set of facts that is kept up to date fact by fact, whatever their order.
 
-use crate::protocol::{hash::Blake3Hash, ids::hash_parts, version::VersionVector};
+use crate::protocol::{
+    hash::Blake3Hash,
+    ids::{Context, hash_parts},
+    version::VersionVector,
+};
 
 /// The sum of the hashes of all facts that hold, lane by lane and without carry between lanes (the additive form of
 /// `LtHash`, Bellare and Micciancio 1997). It finds what a bug or a lost message left behind; trackers do not attack each other.
@@ -32,11 +36,11 @@ impl Fingerprint {
 }
 
 fn lanes(fact: &[&[u8]]) -> [u64; 4] {
-    let mut bytes = Vec::new();
+    static CONTEXT: Context = Context::new("p2p 2026 catalog fact");
+    let mut hasher = CONTEXT.hasher();
     for part in fact {
-        bytes.extend((part.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(part);
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     }
-    let hash = hash_parts("p2p 2026 catalog fact", &[&bytes]);
+    let hash = *hasher.finalize().as_bytes();
     std::array::from_fn(|lane| u64::from_le_bytes(std::array::from_fn(|byte| hash[lane * 8 + byte])))
 }

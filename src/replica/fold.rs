@@ -16,12 +16,12 @@
 //! What stays is the log's own changes, so that a catalog made of them is the one that forgot. Each drop rests on changes under
 //! the cut alone: of two trackers that forgot at different cuts, what neither has dropped is right for both.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{catalog::Catalog, membership::Instance, stability::Cut};
 use crate::protocol::{
-    ids::{GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
-    record::{Change, ChangeBody, Done, Tombstone, Verdict},
+    ids::{DeviceKey, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
+    record::{Change, ChangeBody, Tombstone, Verdict},
     version::Dot,
 };
 
@@ -85,6 +85,49 @@ impl Touched {
     }
 }
 
+/// What changes touched, of each origin in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trail(BTreeMap<DeviceKey, Steps>);
+
+#[derive(Clone, Debug, Default)]
+struct Steps {
+    all: VecDeque<(u64, Touched)>,
+    /// A log was read in another order than it was written.
+    is_mixed: bool,
+}
+
+impl Trail {
+    /// Notes what a change touched.
+    pub(super) fn add(&mut self, dot: Dot, what: Touched) {
+        let steps = self.0.entry(dot.origin).or_default();
+        steps.is_mixed |= steps.all.back().is_some_and(|(last, _)| dot.counter < *last);
+        steps.all.push_back((dot.counter, what));
+    }
+
+    /// Puts in order what came in another.
+    pub(super) fn sort(&mut self) {
+        for steps in self.0.values_mut().filter(|steps| steps.is_mixed) {
+            steps.all.make_contiguous().sort_unstable_by_key(|(counter, _)| *counter);
+            steps.is_mixed = false;
+        }
+    }
+
+    /// Takes out what was touched up to `newest`, until `out` holds `most`.
+    fn take(&mut self, newest: Dot, most: usize, out: &mut Vec<(Dot, Touched)>) {
+        let Some(Steps { all, .. }) = self.0.get_mut(&newest.origin) else { return };
+        while out.len() < most
+            && let Some((counter, what)) = all.pop_front_if(|(counter, _)| *counter <= newest.counter)
+        {
+            out.push((Dot { origin: newest.origin, counter }, what));
+        }
+        if all.is_empty() {
+            self.0.remove(&newest.origin);
+        } else if all.capacity() > 4 * all.len() {
+            all.shrink_to(2 * all.len());
+        }
+    }
+}
+
 /// A fold under way.
 struct Fold<'a> {
     catalog: &'a mut Catalog,
@@ -138,13 +181,9 @@ impl Catalog {
 
     fn take_stable(&mut self, cut: &Cut, most: usize) -> Vec<(Dot, Touched)> {
         let mut stable = Vec::new();
+        self.touched.sort();
         for newest in cut.stable().iter() {
-            let first = Dot { origin: newest.origin, counter: 0 };
-            let of_origin = self.touched.range(first..=newest).take(most - stable.len());
-            stable.extend(of_origin.map(|(dot, what)| (*dot, *what)));
-        }
-        for (dot, _) in &stable {
-            self.touched.remove(dot);
+            self.touched.take(newest, most, &mut stable);
         }
         stable
     }
@@ -179,7 +218,11 @@ impl Fold<'_> {
 
     /// A share, and the membership or the dissolved group that may only have waited for it.
     fn look_at_share(&mut self, id: ShareId) {
-        let Some(begun) = self.catalog.shares.begun(&id).cloned() else { return };
+        // As most are after a start: nothing else is to be looked at.
+        if self.catalog.shares.is_live(&id) {
+            return;
+        }
+        let Some(begun) = self.catalog.shares.begun(&id).copied() else { return };
         if !self.fold_share(id) {
             return;
         }
@@ -204,7 +247,7 @@ impl Fold<'_> {
             instance.shares.remove(&id);
         }
         if let Some(known) = self.catalog.requests.get_mut(&RequestId(id.0)) {
-            known.done = Done::SharedOnce { file: begun.file, name: forgotten.name };
+            known.forget_share(begun.file, forgotten.name);
         }
         self.dropped.extend(forgotten.dropped);
         self.out.manifests.extend(forgotten.manifests);
@@ -259,7 +302,7 @@ impl Fold<'_> {
             let Some(known) = self.catalog.requests.get_mut(&request) else { continue };
             known.changes -= 1;
             if known.changes == 0 {
-                self.out.forgotten.push(Tombstone { request, done: known.done.clone() });
+                self.out.forgotten.push(Tombstone { request, done: known.done(&request) });
             }
         }
         let dropped: BTreeSet<&Dot> = self.out.dropped.iter().collect();

@@ -342,8 +342,7 @@ impl Group {
 
     /// Whether the instance is a live membership of the user.
     pub(super) fn is_member(&self, id: &MembershipId, user: &UserId) -> bool {
-        let instance = self.instances.get(id).filter(|instance| instance.user() == Some(*user));
-        instance.is_some_and(|instance| matches!(instance.state, State::Member { .. }))
+        self.instances.get(id).is_some_and(|instance| instance.is_member(user))
     }
 
     /// Whether the instance is known to be over.

@@ -17,7 +17,7 @@ use crate::protocol::{
 /// Changes staged at most; a sender keeps far below. What is beyond is dropped and comes again.
 pub const MAX_STAGED: usize = 65_536;
 /// Manifest pages asked for at once: many small ones, so that they share an fsync.
-pub const MAX_PAGES_ASKED: usize = 1024;
+pub const MAX_PAGES_ASKED: usize = 4096;
 /// Bytes of these at most: four of the largest.
 pub const MAX_BYTES_ASKED: usize = 4 * MAX_PAGE_BYTES;
 

@@ -112,6 +112,11 @@ impl Instance {
         self.request.map(|request| request.user)
     }
 
+    /// Whether it is a live membership of the user.
+    pub(super) fn is_member(&self, user: &UserId) -> bool {
+        self.user() == Some(*user) && matches!(self.state, State::Member { .. })
+    }
+
     /// How far it has come, and whose it is: of two requests under one identity the lesser tells whose.
     pub(super) fn stands(&self) -> (State, Option<UserId>) {
         (self.state, self.user())

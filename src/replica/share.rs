@@ -20,16 +20,23 @@ use crate::protocol::{
 #[derive(Clone, Debug, Default)]
 struct Share {
     begun: Option<Begun>,
-    /// All tries of its begin. An honest client means the same file each time.
+    /// Begun, not ended, and its membership lives: derived.
+    live: bool,
+    /// What most shares have not.
+    more: Option<Box<More>>,
+}
+
+/// What few shares have.
+#[derive(Clone, Debug, Default)]
+struct More {
+    /// Further tries of its begin. An honest client means the same file each time.
     begins: FewMap<Dot, FileId>,
     /// By which changes, and in whose name, it was ended; only the sharer's own counts.
     ends: FewMap<Dot, UserId>,
-    /// Begun, not ended, and its membership lives: derived.
-    live: bool,
 }
 
 /// How a share began: by the least try.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {
     /// When.
     pub at: Timestamp,
@@ -106,29 +113,37 @@ impl Shares {
         id: ShareId,
         begun: Begun,
         manifest: &ManifestHeader,
+        manifest_id: ManifestId,
     ) -> Option<(Begun, Option<Turned>)> {
         let manifests = &mut self.manifests;
         let file = self.files.entry(begun.file).or_insert_with(|| {
-            *manifests.entry(manifest.id()).or_default() += 1;
+            *manifests.entry(manifest_id).or_default() += 1;
             let (shares, live) = (FewSet::default(), FewSet::default());
             Box::new(File { group: begun.group, manifest: manifest.clone(), shares, live })
         });
         file.shares.insert(id);
         let share = self.all.entry(id).or_default();
-        share.begins.insert(begun.dot, begun.file);
-        let known = share.begun.clone();
-        if known.as_ref().is_some_and(|known| (known.at, known.dot) <= (begun.at, begun.dot)) {
+        let Some(known) = share.begun else {
+            share.begun = Some(begun);
+            return None;
+        };
+        if (known.at, known.dot) <= (begun.at, begun.dot) {
+            if known.dot != begun.dot {
+                share.more.get_or_insert_default().begins.insert(begun.dot, begun.file);
+            }
             return None;
         }
         let turned = self.refresh(id, false);
-        self.all.entry(id).or_default().begun = Some(begun);
-        known.map(|known| (known, turned))
+        let share = self.all.entry(id).or_default();
+        share.more.get_or_insert_default().begins.insert(known.dot, known.file);
+        share.begun = Some(begun);
+        Some((known, turned))
     }
 
     /// Merges the end of these shares.
     pub(super) fn end(&mut self, change: &Change, shares: &[ShareId], user: UserId) {
         for id in shares {
-            self.all.entry(*id).or_default().ends.insert(change.dot, user);
+            self.all.entry(*id).or_default().more.get_or_insert_default().ends.insert(change.dot, user);
         }
         let ending = Ending { request: change.request, shares: shares.iter().copied().collect() };
         self.endings.insert(change.dot, ending);
@@ -139,10 +154,15 @@ impl Shares {
         self.all.get(id)?.begun.as_ref()
     }
 
+    /// Whether a share lives.
+    pub(super) fn is_live(&self, id: &ShareId) -> bool {
+        self.all.get(id).is_some_and(|share| share.live)
+    }
+
     /// Derives whether a share lives, given whether its membership does.
     pub(super) fn refresh(&mut self, id: ShareId, is_member: bool) -> Option<Turned> {
         let share = self.all.get_mut(&id)?;
-        let begun = share.begun.clone()?;
+        let begun = share.begun?;
         let live = is_member && !share.is_ended_by(begun.user);
         if live == share.live {
             return None;
@@ -212,7 +232,17 @@ impl Shares {
 
 impl Share {
     fn is_ended_by(&self, user: UserId) -> bool {
-        self.ends.iter().any(|(_, by)| *by == user)
+        self.ends().any(|(_, by)| *by == user)
+    }
+
+    fn ends(&self) -> impl Iterator<Item = (&Dot, &UserId)> {
+        self.more.iter().flat_map(|more| more.ends.iter())
+    }
+
+    /// All tries of its begin.
+    fn begins(&self) -> impl Iterator<Item = (&Dot, &FileId)> {
+        let least = self.begun.iter().map(|begun| (&begun.dot, &begun.file));
+        least.chain(self.more.iter().flat_map(|more| more.begins.iter()))
     }
 }
 
@@ -236,18 +266,19 @@ impl Shares {
     /// Forgets a share when all that was said of it is stable and it is over: by its own end, or by that of its membership.
     pub(super) fn fold(&mut self, id: ShareId, cut: &Cut, is_membership_over: bool) -> Option<Forgotten> {
         let share = self.all.get(&id)?;
-        let begun = share.begun.clone()?;
-        let is_stable = share.begins.keys().chain(share.ends.keys()).all(|dot| cut.covers(dot));
+        let begun = share.begun?;
+        let said = share.begins().map(|(dot, _)| dot).chain(share.ends().map(|(dot, _)| dot));
+        let is_stable = said.into_iter().all(|dot| cut.covers(dot));
         if share.live || !is_stable || !(is_membership_over || share.is_ended_by(begun.user)) {
             return None;
         }
         let share = self.all.remove(&id)?;
-        let mut dropped: Vec<_> = share.begins.iter().map(|(dot, _)| (*dot, RequestId(id.0))).collect();
-        for dot in share.ends.keys() {
+        let mut dropped: Vec<_> = share.begins().map(|(dot, _)| (*dot, RequestId(id.0))).collect();
+        for (dot, _) in share.ends() {
             dropped.extend(self.forget_ending(id, dot));
         }
         let name = self.claimed(&begun.file)?.clone();
-        let manifests = share.begins.iter().filter_map(|(_, file)| self.take_off(id, file)).collect();
+        let manifests = share.begins().filter_map(|(_, file)| self.take_off(id, file)).collect();
         Some(Forgotten { begun, name, dropped, manifests })
     }
 

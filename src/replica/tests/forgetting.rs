@@ -66,8 +66,8 @@ impl Memory {
     /// The catalog that a restart makes.
     fn restarted(&self) -> Catalog {
         let mut catalog = Catalog::new();
-        for kept in self.kept.values() {
-            catalog.restore(kept);
+        for part in self.kept.values().cloned().collect::<Vec<_>>().chunks(16) {
+            catalog.restore_all(part.to_vec());
         }
         catalog.forgotten(&self.folded, self.latest, self.tombstones.iter().cloned());
         catalog

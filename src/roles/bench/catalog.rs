@@ -59,6 +59,8 @@ pub struct Size {
     pub sync_s: f64,
     /// Seconds of processor time of both trackers meanwhile.
     pub sync_cpu_s: f64,
+    /// Seconds of processor time that both took after that, until there was nothing left to do: operations are measured then.
+    pub rest_cpu_s: f64,
     /// Memory of the tracker that started with it (resident), in MiB.
     pub resident_mib: f64,
     /// Files looked up by name.
@@ -75,6 +77,7 @@ impl report::Report for Report {
             ("disk", both(|size| format!("{:.1} MiB", size.disk_mib))),
             ("start", both(|size| format!("{:.2} s, {:.2} of a processor", size.start_s, size.start_cpu_s))),
             ("sync", both(|size| format!("{:.2} s, {:.2} of a processor at both", size.sync_s, size.sync_cpu_s))),
+            ("until at rest", both(|size| format!("{:.2} s of a processor at both", size.rest_cpu_s))),
             ("memory", both(|size| format!("{:.1} MiB", size.resident_mib))),
             ("lookups", self.large.lookups.told("of a file")),
             ("a hundredth", self.small.lookups.told("of a file")),
@@ -126,6 +129,7 @@ async fn measure(options: &Options, shares: u32) -> Result<(Size, bool), BenchEr
     cluster.until_synced().await?;
     let (sync_s, sync_cpu_s) = (begun.elapsed().as_secs_f64(), cluster.cpu_s() - before_s);
     let disk = cluster.disk_bytes(1);
+    let rest_cpu_s = cluster.rest().await;
     let (lookups, all_found) = lookups::run(&cluster, links, time).await?;
     let (writes, all_kept) = writes::run(&cluster, links, writers, time).await?;
     let size = Size {
@@ -137,6 +141,7 @@ async fn measure(options: &Options, shares: u32) -> Result<(Size, bool), BenchEr
         start_cpu_s: round(start_cpu_s),
         sync_s: round(sync_s),
         sync_cpu_s: round(sync_cpu_s),
+        rest_cpu_s: round(rest_cpu_s),
         resident_mib: round(float(resident) / MIB),
         lookups,
         writes,

@@ -63,8 +63,8 @@ const CONFIRM_WITHIN: Duration = Duration::from_millis(1500);
 
 /// Of a hundred descriptors, those for clients.
 const PERCENT_FOR_CLIENTS: u64 = 50;
-/// Changes of the log read at a time, at a start.
-const PART: usize = 4096;
+/// Changes of the log read at a time, at a start: enough that many of them are of one group.
+const PART: usize = 65_536;
 /// Pause between two warnings of one kind, which every change may cause.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
 
@@ -432,9 +432,7 @@ async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result<Loaded, St
     let (mut catalog, mut batch) = (Catalog::new(), read(None).await?);
     while let Some(last) = batch.last().map(|kept| kept.change.dot) {
         let restore = env.offload(move || {
-            for kept in &batch {
-                catalog.restore(kept);
-            }
+            catalog.restore_all(batch);
             catalog
         });
         let next;

@@ -12,7 +12,7 @@ use crate::protocol::{
     version::Dot,
 };
 
-/// Origin and counter → the change (MessagePack, fields by name).
+/// Origin and counter → the change (MessagePack, fields by their places: a new field comes last and has a default).
 pub(super) const TABLE: TableDefinition<(&[u8; 32], u64), &[u8]> = TableDefinition::new("changes");
 
 impl TrackerStore {
@@ -82,7 +82,7 @@ impl TrackerStore {
 }
 
 pub(super) fn encode(change: &Change) -> Vec<u8> {
-    rmp_serde::to_vec_named(change).expect("a change holds only plain values")
+    rmp_serde::to_vec(change).expect("a change holds only plain values")
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Change, StoreError> {

@@ -36,6 +36,9 @@ const SESSION_MS: u64 = 24 * 3600 * 1000;
 const PATIENCE: Duration = Duration::from_mins(15);
 /// Time that memory has to settle in before it is measured.
 const SETTLE: Duration = Duration::from_secs(2);
+/// For how long trackers must be idle to be at rest, and what part of a processor they may take then.
+const RESTING: Duration = Duration::from_secs(6);
+const IDLE: f64 = 0.05;
 /// Pause between two looks at whether a tracker has come up, or has all.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -188,6 +191,22 @@ impl Cluster {
     pub(in super::super) async fn settled(&self, no: u16) -> u64 {
         sleep(SETTLE).await;
         self.usage(no).resident_bytes
+    }
+
+    /// Waits until both trackers have nothing left to do of their own: what a start brings with it is looked through for
+    /// something to forget. Returns the seconds of processor time that this took.
+    pub(in super::super) async fn rest(&self) -> f64 {
+        let (begun, before) = (Instant::now(), self.cpu_s());
+        // The look begins a few seconds after the trackers are in sync.
+        sleep(2 * SETTLE + RESTING).await;
+        loop {
+            let last = self.cpu_s();
+            sleep(RESTING).await;
+            let now = self.cpu_s();
+            if now - last < IDLE * RESTING.as_secs_f64() || begun.elapsed() > PATIENCE {
+                return now - before;
+            }
+        }
     }
 
     /// Seconds of processor time that both trackers have taken.
