@@ -5,10 +5,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _, Version};
+use argon2::{
+    Algorithm, Argon2, Block, Params, PasswordHash, Version,
+    password_hash::{
+        Error,
+        phc::{Output, ParamsString, Salt},
+    },
+};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng as _};
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::hash_queue::{Entered, HashQueue, Purpose};
 use crate::{
@@ -40,13 +46,23 @@ impl PasswordCost {
     pub const LEAST: Self = Self { memory_kib: 8, passes: 1 };
 
     /// The argon2id string of a password.
-    pub fn hash(self, password: &[u8], salt: &[u8; 16]) -> Result<Credential, argon2::password_hash::Error> {
-        self.hasher().hash_password_with_salt(password, salt).map(|hash| Credential(hash.to_string()))
+    pub fn hash(self, password: &[u8], salt: &[u8; 16]) -> Result<Credential, Error> {
+        self.hash_in(&mut Vec::new(), password, salt)
     }
 
-    fn hasher(self) -> Argon2<'static> {
+    fn hash_in(self, memory: &mut Vec<Block>, password: &[u8], salt: &[u8; 16]) -> Result<Credential, Error> {
         let params = Params::new(self.memory_kib, self.passes, 1, None).expect("every cost above is within the limits");
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        let (algorithm, version, salt) = (Algorithm::Argon2id, Version::V0x13, Salt::new(salt)?);
+        let written = ParamsString::try_from(&params)?;
+        let output = output(&Argon2::new(algorithm, version, params), password, &salt, memory)?;
+        let hash = PasswordHash {
+            algorithm: algorithm.ident(),
+            version: Some(version.into()),
+            params: written,
+            salt: Some(salt),
+            hash: Some(output),
+        };
+        Ok(Credential(hash.to_string()))
     }
 
     /// Verified in place of an unknown user's. Nobody knows a password for it: its hash is not the result of hashing one.
@@ -60,24 +76,30 @@ impl PasswordCost {
 
 type Queue = HashQueue<oneshot::Sender<Turn>>;
 
-/// Leave to hash, one after the other; the next one's when it is dropped.
-pub(super) struct Turn(Option<Arc<Mutex<Queue>>>);
+/// Memory that is hashed in, used again: an allocator keeps as much for every thread that has ever hashed. Wiped after each use.
+type Memory = Arc<Mutex<Vec<Block>>>;
+
+/// Leave to hash, one after the other, and the memory for it; the next one's when it is dropped.
+pub(super) struct Turn {
+    queue: Option<Arc<Mutex<Queue>>>,
+    memory: Memory,
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Some(queue) = self.0.take() else { return };
+        let Some(queue) = self.queue.take() else { return };
         while let Some(next) = locked(&queue).leave() {
-            match next.send(Self(Some(Arc::clone(&queue)))) {
+            match next.send(Self { queue: Some(Arc::clone(&queue)), memory: Arc::clone(&self.memory) }) {
                 Ok(()) => return,
                 // It waits no longer.
-                Err(mut unused) => unused.0 = None,
+                Err(mut unused) => unused.queue = None,
             }
         }
     }
 }
 
-fn locked(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hashes and verifies passwords off the async threads, on half of the cores.
@@ -100,7 +122,9 @@ impl Passwords {
         let (turn, turned) = oneshot::channel();
         let entered = locked(&self.queue).enter(purpose, network(from), turn);
         match entered {
-            Entered::Admitted(_) => return Ok(Turn(Some(Arc::clone(&self.queue)))),
+            Entered::Admitted(_) => {
+                return Ok(Turn { queue: Some(Arc::clone(&self.queue)), memory: Memory::default() });
+            }
             // Whoever is displaced finds that its turn will not come.
             Entered::Waits { displaced } => drop(displaced),
             Entered::Refused => return Err(busy()),
@@ -109,18 +133,18 @@ impl Passwords {
     }
 
     /// The argon2id string of a new password, or `weak_password`.
-    pub(super) async fn hash(&self, _turn: &Turn, password: Password) -> Result<Credential, Failure> {
+    pub(super) async fn hash(&self, turn: &Turn, password: Password) -> Result<Credential, Failure> {
         check_strength(&password)?;
         let mut salt = [0; 16];
         self.salts.lock().expect("drawing a salt does not panic").fill_bytes(&mut salt);
         let bytes = secret_bytes(&password);
-        let cost = self.cost;
-        let hash = self.env.offload(move || cost.hash(&bytes, &salt)).await;
+        let (cost, memory) = (self.cost, Arc::clone(&turn.memory));
+        let hash = self.env.offload(move || cost.hash_in(&mut locked(&memory), &bytes, &salt)).await;
         hash.map_err(|error| Failure::new(ErrorCode::Io, format!("Hashing the password failed: {error}.")))
     }
 
     /// Whether `password` is the one of `credential`; false, at the same cost, when there is none.
-    pub(super) async fn verify(&self, _turn: &Turn, password: &Password, credential: Option<Credential>) -> bool {
+    pub(super) async fn verify(&self, turn: &Turn, password: &Password, credential: Option<Credential>) -> bool {
         if password.0.len() > MAX_PASSWORD_BYTES {
             return false;
         }
@@ -128,9 +152,34 @@ impl Passwords {
         let credential = credential.filter(is_affordable);
         let is_known = credential.is_some();
         let hash = credential.map_or_else(|| self.cost.of_nobody(), |credential| credential.0);
-        let matches = self.env.offload(move || Argon2::default().verify_password(&bytes, hash.as_str()).is_ok()).await;
+        let memory = Arc::clone(&turn.memory);
+        let matches = self.env.offload(move || matches(&bytes, &hash, &mut locked(&memory)).unwrap_or(false)).await;
         is_known && matches
     }
+}
+
+/// What argon2 makes of a password, in memory that is wiped afterwards.
+fn output(hasher: &Argon2<'_>, password: &[u8], salt: &[u8], memory: &mut Vec<Block>) -> Result<Output, Error> {
+    let params = hasher.params();
+    memory.resize(params.block_count(), Block::new());
+    let mut buffer = Zeroizing::new([0; Output::MAX_LENGTH]);
+    let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+    let bytes = buffer.get_mut(..length).ok_or(Error::OutputSize)?;
+    let hashed = hasher.hash_password_into_with_memory(password, salt, bytes, memory.as_mut_slice());
+    memory.iter_mut().for_each(Block::zeroize);
+    hashed?;
+    Ok(Output::new(bytes)?)
+}
+
+/// Whether a password is the one of an argon2 string.
+fn matches(password: &[u8], hash: &str, memory: &mut Vec<Block>) -> Result<bool, Error> {
+    let known = PasswordHash::new(hash)?;
+    let algorithm = Algorithm::try_from(known.algorithm.as_str())?;
+    let version = known.version.map(Version::try_from).transpose()?.unwrap_or_default();
+    let hasher = Argon2::new(algorithm, version, Params::try_from(&known)?);
+    let (Some(salt), Some(expected)) = (known.salt, known.hash) else { return Ok(false) };
+    // Values of this type are compared in constant time.
+    Ok(output(&hasher, password, &salt, memory)? == expected)
 }
 
 fn busy() -> Failure {
@@ -179,6 +228,22 @@ mod tests {
         assert!(passwords.verify(&turn, &password("secret"), Some(one.clone())).await);
         assert!(!passwords.verify(&turn, &password("Secret"), Some(one)).await);
         assert!(!passwords.verify(&turn, &password("secret"), None).await);
+    }
+
+    #[tokio::test]
+    async fn whoever_hashes_next_does_so_in_the_same_memory_that_was_wiped() {
+        let passwords = Passwords::new(&environment(1), PasswordCost::OWASP);
+        let turn = || passwords.turn(Purpose::Login, [10, 0, 0, 1].into());
+        let first = turn().await.unwrap();
+        let memory = Arc::clone(&first.memory);
+        let begun_and_done = async {
+            passwords.hash(&first, password("secret")).await.unwrap();
+            assert_eq!(locked(&memory).len(), 19 * 1024);
+            assert!(locked(&memory).iter().all(|block| block.as_ref().iter().all(|word| *word == 0)));
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(turn(), begun_and_done);
+        assert!(Arc::ptr_eq(&second.unwrap().memory, &memory));
     }
 
     #[tokio::test]
