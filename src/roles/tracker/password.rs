@@ -165,9 +165,9 @@ fn output(hasher: &Argon2<'_>, password: &[u8], salt: &[u8], memory: &mut Vec<Bl
     let mut buffer = Zeroizing::new([0; Output::MAX_LENGTH]);
     let length = params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
     let bytes = buffer.get_mut(..length).ok_or(Error::OutputSize)?;
-    let hashed = hasher.hash_password_into_with_memory(password, salt, bytes, memory.as_mut_slice());
+    let result = hasher.hash_password_into_with_memory(password, salt, bytes, memory.as_mut_slice());
     memory.iter_mut().for_each(Block::zeroize);
-    hashed?;
+    result?;
     Ok(Output::new(bytes)?)
 }
 
