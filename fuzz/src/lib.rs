@@ -1,10 +1,19 @@
 //! What the fuzz targets do with their bytes: a function each, so that the targets themselves say nothing.
 //!
-//! A decoder must not panic, must not take memory beyond its limits, and what it accepts must read back as itself.
+//! A decoder must not panic, must not take memory beyond its limits, and what it accepts must read back as itself. Whoever has shown
+//! nothing is told nothing, whatever they say.
 
+mod forger;
+mod handshake;
+mod hello;
 mod merge;
+mod network;
 
 use std::fmt::Debug;
+
+pub use forger::handshake_key;
+pub use handshake::handshake;
+pub use hello::hello;
 
 use bytes::{Bytes, BytesMut};
 use p2p::{
