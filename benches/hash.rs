@@ -21,7 +21,8 @@ fn piece(c: &mut Criterion) {
     group.bench_function("both, and the file's SHA-1", |b| {
         let mut whole = FileHash::default();
         let bytes = || iter::once(black_box(data.as_slice()));
-        b.iter(|| (Sha1Hash::of_beside(bytes(), &mut whole, bytes()), Blake3Hash::of_piece(PieceIndex(1), 4, bytes())));
+        let sum = |whole: &mut FileHash| Sha1Hash::of_each_beside(&[bytes().collect()], whole, bytes());
+        b.iter(|| (sum(&mut whole), Blake3Hash::of_piece(PieceIndex(1), 4, bytes())));
     });
     group.finish();
 }
@@ -37,12 +38,22 @@ fn many_sums(c: &mut Criterion) {
     group.bench_function("each beside the whole", |b| {
         let mut whole = FileHash::default();
         b.iter(|| {
-            let beside = |piece| Sha1Hash::of_beside(iter::once(piece), &mut whole, iter::once(piece));
+            let beside = |piece| Sha1Hash::of_each_beside(&[vec![piece]], &mut whole, iter::once(piece));
             pieces().map(black_box).map(beside).collect::<Vec<_>>()
         });
     });
     group.bench_function("side by side", |b| {
         b.iter(|| Sha1Hash::of_each(&pieces().map(|piece| vec![black_box(piece)]).collect::<Vec<_>>()));
+    });
+    group.bench_function("side by side, and the whole", |b| {
+        let mut whole = FileHash::default();
+        b.iter(|| {
+            Sha1Hash::of_each_beside(
+                &pieces().map(|piece| vec![black_box(piece)]).collect::<Vec<_>>(),
+                &mut whole,
+                pieces(),
+            )
+        });
     });
     group.finish();
 }

@@ -41,7 +41,7 @@ pub use block_api::compress as compress_one;
 pub fn compress(one: &mut State, ones: &[[u8; BLOCK]], other: &mut State, others: &[[u8; BLOCK]]) {
     assert_eq!(ones.len(), others.len(), "both streams go on by as many blocks");
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1") {
+    if has_sha() {
         // SAFETY: the processor has all that the function is made for: it was just asked.
         return unsafe { pair::compress(one, ones, other, others) };
     }
@@ -81,6 +81,32 @@ pub fn compress_lanes(states: &mut [State; LANES], lanes: &[&[[u8; BLOCK]]; LANE
     }
 }
 
+/// As [`compress_lanes`], and takes another state further meanwhile, by [`LANES`] times as many blocks: for little more than the cost of
+/// those alone.
+///
+/// # Panics
+/// When there are more blocks in one lane than in another, or not [`LANES`] times as many for the other state.
+pub fn compress_lanes_beside(
+    states: &mut [State; LANES],
+    lanes: &[&[[u8; BLOCK]]; LANES],
+    one: &mut State,
+    ones: &[[u8; BLOCK]],
+) {
+    assert!(lanes.iter().all(|lane| lane.len() * LANES == ones.len()), "as many blocks beside as in all lanes");
+    #[cfg(target_arch = "x86_64")]
+    if is_wide() && has_sha() {
+        // SAFETY: the processor has all that the function is made for: it was just asked.
+        return unsafe { wide::compress_beside(states, lanes, one, ones) };
+    }
+    compress_lanes(states, lanes);
+    block_api::compress(one, ones);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_sha() -> bool {
+    is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -107,7 +133,7 @@ mod tests {
         }
 
         #[test]
-        fn every_lane_becomes_what_the_crate_makes_of_it(states: [State; LANES], content in blocks(3 * LANES)) {
+        fn every_lane_becomes_what_the_crate_makes_of_it(states: [State; LANES], one: State, content in blocks(3 * LANES)) {
             let count = content.len() / LANES;
             let lanes: [&[[u8; BLOCK]]; LANES] = std::array::from_fn(|lane| &content[lane * count..][..count]);
             let mut expected = states;
@@ -115,6 +141,12 @@ mod tests {
             let mut found = states;
             compress_lanes(&mut found, &lanes);
             prop_assert_eq!(found, expected);
+
+            let (mut found, mut other) = (states, one);
+            compress_lanes_beside(&mut found, &lanes, &mut other, &content[..count * LANES]);
+            let mut expected_other = one;
+            block_api::compress(&mut expected_other, &content[..count * LANES]);
+            prop_assert_eq!((found, other), (expected, expected_other));
         }
     }
 }

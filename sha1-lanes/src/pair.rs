@@ -37,7 +37,7 @@ pub(super) fn compress(one: &mut State, ones: &[[u8; BLOCK]], other: &mut State,
 
 /// A state as the instructions take it.
 #[derive(Clone, Copy)]
-struct Lane {
+pub(super) struct Lane {
     abcd: __m128i,
     e: __m128i,
 }
@@ -45,14 +45,14 @@ struct Lane {
 impl Lane {
     #[inline]
     #[target_feature(enable = "sha,ssse3,sse4.1")]
-    fn load(state: &State) -> Self {
+    pub(super) fn load(state: &State) -> Self {
         let word = |at: usize| state[at].cast_signed();
         Self { abcd: _mm_set_epi32(word(0), word(1), word(2), word(3)), e: _mm_set_epi32(word(4), 0, 0, 0) }
     }
 
     #[inline]
     #[target_feature(enable = "sha,ssse3,sse4.1")]
-    fn store(self) -> State {
+    pub(super) fn store(self) -> State {
         let Self { abcd, e } = self;
         [
             _mm_extract_epi32::<3>(abcd),
@@ -66,7 +66,7 @@ impl Lane {
 }
 
 /// The eighty rounds of one block, in twenty turns of four.
-struct Rounds {
+pub(super) struct Rounds {
     now: __m128i,
     before: __m128i,
     /// The last sixteen words of the message schedule.
@@ -76,7 +76,7 @@ struct Rounds {
 impl Rounds {
     #[inline]
     #[target_feature(enable = "sha,ssse3,sse4.1")]
-    fn begin(lane: Lane, block: &[u8; BLOCK]) -> Self {
+    pub(super) fn begin(lane: Lane, block: &[u8; BLOCK]) -> Self {
         let (parts, _) = block.as_chunks::<16>();
         let words = [load(&parts[0]), load(&parts[1]), load(&parts[2]), load(&parts[3])];
         let now = _mm_sha1rnds4_epu32::<0>(lane.abcd, _mm_add_epi32(lane.e, words[0]));
@@ -86,7 +86,7 @@ impl Rounds {
     /// Four rounds with words that are there.
     #[inline]
     #[target_feature(enable = "sha,ssse3,sse4.1")]
-    fn four<const FUNCTION: i32>(&mut self, turn: usize) {
+    pub(super) fn four<const FUNCTION: i32>(&mut self, turn: usize) {
         let mixed = _mm_sha1nexte_epu32(self.before, self.words[turn % 4]);
         (self.now, self.before) = (_mm_sha1rnds4_epu32::<FUNCTION>(self.now, mixed), self.now);
     }
@@ -94,16 +94,17 @@ impl Rounds {
     /// Four rounds with the next words of the schedule.
     #[inline]
     #[target_feature(enable = "sha,ssse3,sse4.1")]
-    fn scheduled<const FUNCTION: i32>(&mut self, turn: usize) {
-        let word = |back: usize| self.words[(turn + 4 - back) % 4];
-        let early = _mm_xor_si128(_mm_sha1msg1_epu32(word(4), word(3)), word(2));
-        self.words[turn % 4] = _mm_sha1msg2_epu32(early, word(1));
+    pub(super) fn scheduled<const FUNCTION: i32>(&mut self, turn: usize) {
+        let [fourth, third, second, first] =
+            [self.words[turn % 4], self.words[(turn + 1) % 4], self.words[(turn + 2) % 4], self.words[(turn + 3) % 4]];
+        let early = _mm_xor_si128(_mm_sha1msg1_epu32(fourth, third), second);
+        self.words[turn % 4] = _mm_sha1msg2_epu32(early, first);
         self.four::<FUNCTION>(turn);
     }
 
     #[inline]
     #[target_feature(enable = "sha,ssse3,sse4.1")]
-    fn end(self, lane: Lane) -> Lane {
+    pub(super) fn end(self, lane: Lane) -> Lane {
         Lane { abcd: _mm_add_epi32(lane.abcd, self.now), e: _mm_sha1nexte_epu32(self.before, lane.e) }
     }
 }

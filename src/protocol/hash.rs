@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     piece::PieceIndex,
-    sha1_sum::{self, Sha1Sum, update_both},
+    sha1_sum::{self, Sha1Sum},
 };
 
 /// A SHA-1 value.
@@ -50,29 +50,22 @@ impl Sha1Hash {
         whole.finish()
     }
 
-    /// As [`Sha1Hash::of`], and takes `whole` further by `others` meanwhile: for little more than the cost of one.
-    pub fn of_beside<'a>(
-        data: impl Iterator<Item = &'a [u8]>,
-        whole: &mut FileHash,
-        others: impl Iterator<Item = &'a [u8]>,
-    ) -> Self {
-        let mut sha1 = Sha1Sum::default();
-        update_both(&mut sha1, data, &mut whole.0, others);
-        Self(sha1.finish())
-    }
-
-    /// Streams that [`Sha1Hash::of_each`] takes side by side.
+    /// Streams that cost least to sum at once.
     pub const TOGETHER: usize = sha1_sum::TOGETHER;
-
-    /// Whether so many of one length cost less by [`Sha1Hash::of_each`] than each by [`Sha1Hash::of_beside`]. That is the processor's
-    /// to say: nothing but the choice between these may depend on it.
-    pub fn are_many(count: usize) -> bool {
-        sha1_sum::are_many(count)
-    }
 
     /// SHA-1 of each of several, given in parts: for less than the cost of one after the other.
     pub fn of_each(all: &[Vec<&[u8]>]) -> Vec<Self> {
         sha1_sum::of_each(all).into_iter().map(Self).collect()
+    }
+
+    /// As [`Sha1Hash::of_each`], and takes `whole` further by `others` meanwhile: as much of that as all the others have together comes
+    /// for little more than its own cost.
+    pub fn of_each_beside<'a>(
+        all: &[Vec<&[u8]>],
+        whole: &mut FileHash,
+        others: impl Iterator<Item = &'a [u8]>,
+    ) -> Vec<Self> {
+        sha1_sum::of_each_beside(all, &mut whole.0, others).into_iter().map(Self).collect()
     }
 }
 
@@ -193,8 +186,8 @@ mod tests {
                 assert_eq!(Blake3Hash::of_piece(PieceIndex(index), count, bytes.chunks(77)), piece.blake3);
                 assert_eq!(Sha1Hash::of(bytes.chunks(77)), piece.sha1);
                 let mut whole = FileHash::default();
-                let beside = Sha1Hash::of_beside(bytes.chunks(77), &mut whole, bytes.chunks(1000));
-                assert_eq!([beside, whole.finish()], [piece.sha1; 2]);
+                let beside = Sha1Hash::of_each_beside(&[bytes.chunks(77).collect()], &mut whole, bytes.chunks(1000));
+                assert_eq!((beside, whole.finish()), (vec![piece.sha1], piece.sha1));
             }
         }
     }

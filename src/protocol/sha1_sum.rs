@@ -1,8 +1,8 @@
 //! A running SHA-1, alone or several side by side for less than the cost of each.
 
-use std::array;
+use std::{array, iter};
 
-use p2p_sha1_lanes::{BLOCK, LANES, State, compress, compress_lanes, compress_one, is_wide};
+use p2p_sha1_lanes::{BLOCK, LANES, State, compress, compress_lanes, compress_lanes_beside, compress_one, is_wide};
 
 /// The state before the first byte (FIPS 180-4, section 5.3.1).
 const FIRST: State = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
@@ -12,11 +12,6 @@ const PADDED: usize = BLOCK - 8;
 pub(super) const TOGETHER: usize = LANES;
 /// Streams of one length from which on lanes for all of them are cheaper than two at a time.
 const MANY: usize = LANES / 2;
-
-/// Whether so many streams of one length cost less together than each beside another.
-pub(super) fn are_many(streams: usize) -> bool {
-    streams >= MANY && is_wide()
-}
 
 /// SHA-1 of bytes as they come.
 #[derive(Clone)]
@@ -76,50 +71,50 @@ impl Sha1Sum {
     }
 }
 
-/// Feeds two sums, each with its own bytes, given in parts: together wherever both have whole blocks.
-pub(super) fn update_both<'a>(
-    one: &mut Sha1Sum,
-    ones: impl Iterator<Item = &'a [u8]>,
-    other: &mut Sha1Sum,
-    others: impl Iterator<Item = &'a [u8]>,
-) {
-    let mut one = Feed { sum: one, part: &[], parts: ones };
-    let mut other = Feed { sum: other, part: &[], parts: others };
-    while let (Some(left), Some(right)) = (one.blocks(), other.blocks()) {
-        let count = left.len().min(right.len());
-        compress(&mut one.sum.state, &left[..count], &mut other.sum.state, &right[..count]);
-        one.advance(count);
-        other.advance(count);
-    }
-    one.finish();
-    other.finish();
-}
-
 /// The values of several streams, each given in parts.
 pub(super) fn of_each(streams: &[Vec<&[u8]>]) -> Vec<[u8; 20]> {
-    let length = |stream: &Vec<&[u8]>| stream.iter().map(|part| part.len()).sum::<usize>();
-    let of_one_length = streams.chunk_by(|one, other| length(one) == length(other));
-    let groups = of_one_length.flat_map(|streams| streams.chunks(LANES));
-    groups.flat_map(|group| if are_many(group.len()) { in_lanes(group) } else { in_pairs(group) }).collect()
+    of_each_beside(streams, &mut Sha1Sum::default(), iter::empty())
 }
 
-fn in_pairs(streams: &[Vec<&[u8]>]) -> Vec<[u8; 20]> {
-    let mut sums = vec![Sha1Sum::default(); streams.len()];
-    for (sums, streams) in sums.chunks_mut(2).zip(streams.chunks(2)) {
-        match (sums, streams) {
-            ([one, other], [ones, others]) => {
-                update_both(one, ones.iter().copied(), other, others.iter().copied());
-            }
-            (sums, streams) => {
-                sums.iter_mut().zip(streams).for_each(|(sum, parts)| parts.iter().for_each(|part| sum.update(part)));
-            }
+/// As [`of_each`], and feeds another sum meanwhile: to the end of what there is for it.
+pub(super) fn of_each_beside<'a>(
+    streams: &[Vec<&[u8]>],
+    other: &mut Sha1Sum,
+    others: impl Iterator<Item = &'a [u8]>,
+) -> Vec<[u8; 20]> {
+    let mut other = Feed { sum: other, part: &[], parts: others };
+    let length = |stream: &Vec<&[u8]>| stream.iter().map(|part| part.len()).sum::<usize>();
+    let of_one_length = streams.chunk_by(|one, next| length(one) == length(next));
+    let mut sums = Vec::with_capacity(streams.len());
+    for group in of_one_length.flat_map(|streams| streams.chunks(LANES)) {
+        if group.len() >= MANY && is_wide() {
+            sums.extend(in_lanes(group, &mut other));
+        } else {
+            sums.extend(in_pairs(group, &mut other));
         }
+    }
+    other.finish();
+    sums
+}
+
+/// Each beside the other as long as there is something to feed that, and then beside each other.
+fn in_pairs<'a>(streams: &[Vec<&[u8]>], other: &mut Feed<'a, '_, impl Iterator<Item = &'a [u8]>>) -> Vec<[u8; 20]> {
+    let mut sums = vec![Sha1Sum::default(); streams.len()];
+    let mut feeds =
+        sums.iter_mut().zip(streams).map(|(sum, parts)| Feed { sum, part: &[], parts: parts.iter().copied() });
+    while let Some(mut one) = feeds.next() {
+        one.go_on_beside(other);
+        if let Some(mut next) = one.blocks().and_then(|_| feeds.next()) {
+            one.go_on_beside(&mut next);
+            next.finish();
+        }
+        one.finish();
     }
     sums.into_iter().map(Sha1Sum::finish).collect()
 }
 
 /// At most [`LANES`] streams, at least one. Lanes left over go over the last one again.
-fn in_lanes(streams: &[Vec<&[u8]>]) -> Vec<[u8; 20]> {
+fn in_lanes<'a>(streams: &[Vec<&[u8]>], other: &mut Feed<'a, '_, impl Iterator<Item = &'a [u8]>>) -> Vec<[u8; 20]> {
     let mut sums: [Sha1Sum; LANES] = array::from_fn(|_| Sha1Sum::default());
     let mut feeds: Vec<_> = sums
         .iter_mut()
@@ -128,12 +123,20 @@ fn in_lanes(streams: &[Vec<&[u8]>]) -> Vec<[u8; 20]> {
         .collect();
     loop {
         let lanes: [&[[u8; BLOCK]]; LANES] = array::from_fn(|lane| feeds[lane].blocks().unwrap_or_default());
-        let count = lanes.iter().map(|blocks| blocks.len()).min().unwrap_or_default();
-        if count == 0 {
+        let most = lanes.iter().map(|blocks| blocks.len()).min().unwrap_or_default();
+        if most == 0 {
             break;
         }
         let mut states: [State; LANES] = array::from_fn(|lane| feeds[lane].sum.state);
-        compress_lanes(&mut states, &lanes.map(|blocks| &blocks[..count]));
+        let (beside, _) = other.blocks_at_least(LANES).unwrap_or_default().as_chunks::<LANES>();
+        let count = if beside.is_empty() { most } else { most.min(beside.len()) };
+        let lanes = lanes.map(|blocks| &blocks[..count]);
+        if beside.is_empty() {
+            compress_lanes(&mut states, &lanes);
+        } else {
+            compress_lanes_beside(&mut states, &lanes, &mut other.sum.state, beside[..count].as_flattened());
+            other.advance(count * LANES);
+        }
         for (feed, state) in feeds.iter_mut().zip(states) {
             feed.sum.state = state;
             feed.advance(count);
@@ -161,6 +164,28 @@ impl<'a, Parts: Iterator<Item = &'a [u8]>> Feed<'a, '_, Parts> {
             } else {
                 self.part = self.sum.fill(self.part);
             }
+        }
+    }
+
+    /// As [`Self::blocks`], but that many at least; those at the end of a part, which are fewer, are fed.
+    fn blocks_at_least(&mut self, least: usize) -> Option<&'a [[u8; BLOCK]]> {
+        loop {
+            let blocks = self.blocks()?;
+            if blocks.len() >= least {
+                return Some(blocks);
+            }
+            compress_one(&mut self.sum.state, blocks);
+            self.advance(blocks.len());
+        }
+    }
+
+    /// Feeds this and another, each with its own: together wherever both have whole blocks, until one has no more.
+    fn go_on_beside<'b>(&mut self, other: &mut Feed<'b, '_, impl Iterator<Item = &'b [u8]>>) {
+        while let (Some(ours), Some(theirs)) = (self.blocks(), other.blocks()) {
+            let count = ours.len().min(theirs.len());
+            compress(&mut self.sum.state, &ours[..count], &mut other.sum.state, &theirs[..count]);
+            self.advance(count);
+            other.advance(count);
         }
     }
 
@@ -202,21 +227,31 @@ mod tests {
         }
 
         #[test]
-        fn two_side_by_side_are_what_each_is_alone(before in parts(), ones in parts(), others in parts()) {
-            let (mut one, mut other) = (Sha1Sum::default(), Sha1Sum::default());
+        fn several_side_by_side_are_what_each_is_alone(
+            before in parts(),
+            streams in prop_oneof![
+                prop::collection::vec(parts(), 0..4),
+                (parts(), 0..20usize).prop_map(|(stream, count)| vec![stream; count]),
+            ],
+            others in prop_oneof![parts(), prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20_000), 0..3)],
+        ) {
+            let mut other = Sha1Sum::default();
             slices(&before).for_each(|part| other.update(part));
-            update_both(&mut one, slices(&ones), &mut other, slices(&others));
-            prop_assert_eq!(one.finish(), <[u8; 20]>::from(Sha1::digest(ones.concat())));
+            let all: Vec<Vec<&[u8]>> = streams.iter().map(|parts| slices(parts).collect()).collect();
+            let found = of_each_beside(&all, &mut other, slices(&others));
+            let expected: Vec<[u8; 20]> = streams.iter().map(|parts| Sha1::digest(parts.concat()).into()).collect();
+            prop_assert_eq!(&found, &expected);
+            prop_assert_eq!(of_each(&all), expected);
             let whole = [before.concat(), others.concat()].concat();
             prop_assert_eq!(other.finish(), <[u8; 20]>::from(Sha1::digest(whole)));
         }
 
         #[test]
         fn the_same_bytes_may_go_to_both(before in parts(), parts in parts()) {
-            let (mut one, mut other) = (Sha1Sum::default(), Sha1Sum::default());
+            let mut other = Sha1Sum::default();
             slices(&before).for_each(|part| other.update(part));
-            update_both(&mut one, slices(&parts), &mut other, slices(&parts));
-            prop_assert_eq!(one.finish(), <[u8; 20]>::from(Sha1::digest(parts.concat())));
+            let found = of_each_beside(&[slices(&parts).collect()], &mut other, slices(&parts));
+            prop_assert_eq!(found, [<[u8; 20]>::from(Sha1::digest(parts.concat()))]);
             prop_assert_eq!(other.finish(), <[u8; 20]>::from(Sha1::digest([before.concat(), parts.concat()].concat())));
         }
     }

@@ -1,14 +1,14 @@
 //! Hashing a whole file for sharing, one pass: SHA-1 and BLAKE3 of every piece, SHA-1 of the whole.
 //!
-//! Cut into steps that the caller runs where it likes. SHA-1 is serial: that of the whole file sets the pace. So one core does
-//! [`Batch::follow`], and nothing else, and another the read of the next batch and [`Batch::pieces`] of this one. Memory is bounded by
-//! the batches in hand.
+//! Cut into steps that the caller runs where it likes. SHA-1 is serial: that of the whole file sets the pace, and those of the pieces
+//! come along for little more. So one core does [`Batch::sums`], and another the read of the next batch and [`Batch::trees`] of this
+//! one. Memory is bounded by the batches in hand.
 
 use std::{io, path::Path, sync::Arc};
 
 use super::disk::{Disk, DiskFile, FileStamp, OpenMode};
 use crate::protocol::{
-    hash::{Blake3Hash, FileHash, PieceHash, Sha1Hash},
+    hash::{Blake3Hash, FileHash, Sha1Hash},
     piece::{MAX_FILE_SIZE, PIECE_SIZE, PieceIndex, piece_count},
 };
 
@@ -94,19 +94,20 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Takes the whole file's hash further.
-    pub fn follow(&self, whole: &mut FileHash) {
-        whole.update(&self.bytes);
+    /// SHA-1 of its pieces, in order; takes that of the whole file further.
+    pub fn sums(&self, whole: &mut FileHash) -> Vec<Sha1Hash> {
+        let pieces: Vec<Vec<&[u8]>> = self.cut().map(|bytes| vec![bytes]).collect();
+        Sha1Hash::of_each_beside(&pieces, whole, self.cut())
     }
 
-    /// Both hashes of its pieces, in order.
-    pub fn pieces(&self) -> Vec<PieceHash> {
-        let pieces = || self.bytes.chunks(PIECE_SIZE as usize);
-        let sums = Sha1Hash::of_each(&pieces().map(|bytes| vec![bytes]).collect::<Vec<_>>());
-        let trees = (self.first.0..)
-            .zip(pieces())
-            .map(|(index, bytes)| Blake3Hash::of_piece(PieceIndex(index), self.piece_count, [bytes]));
-        sums.into_iter().zip(trees).map(|(sha1, blake3)| PieceHash { sha1, blake3 }).collect()
+    /// BLAKE3 of its pieces, in order.
+    pub fn trees(&self) -> Vec<Blake3Hash> {
+        let tree = |(index, bytes)| Blake3Hash::of_piece(PieceIndex(index), self.piece_count, [bytes]);
+        (self.first.0..).zip(self.cut()).map(tree).collect()
+    }
+
+    fn cut(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.chunks(PIECE_SIZE as usize)
     }
 
     /// Bytes in it.
@@ -128,7 +129,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::disk::SystemDisk;
+    use crate::{protocol::hash::PieceHash, store::disk::SystemDisk};
 
     #[test]
     fn batch_by_batch_the_hashes_are_those_of_the_whole_content() {
@@ -140,8 +141,8 @@ mod tests {
         let (mut whole, mut pieces, mut at) = (FileHash::default(), Vec::new(), PieceIndex(0));
         while let Some(batch) = source.read(at, Vec::new()).unwrap() {
             at = batch.next();
-            batch.follow(&mut whole);
-            pieces.extend(batch.pieces());
+            let sums = batch.sums(&mut whole);
+            pieces.extend(sums.into_iter().zip(batch.trees()).map(|(sha1, blake3)| PieceHash { sha1, blake3 }));
         }
         source.check_unchanged().unwrap();
         assert_eq!(whole.finish(), Sha1Hash::of([content.as_slice()]));

@@ -4,10 +4,9 @@
 //! waiting ──► summed: SHA-1 of the piece, and beside it of the whole ──► settled: BLAKE3, write ──► verified
 //! ```
 //!
-//! SHA-1 waits on itself: two of them side by side cost a core little more than one ([`Sha1Hash::of_beside`]). So the job
-//! that sums a piece takes the whole file's hash along wherever the next piece in file order is at hand: that very piece, or
-//! one summed before. Where pieces pile up a job takes many, which cost less still ([`Sha1Hash::of_each`]). One such job runs at a
-//! time, and another only where even more wait; a second core settles what the first has summed, one job at a time too: two
+//! SHA-1 waits on itself: that of the whole file costs a core little more beside others ([`Sha1Hash::of_each_beside`]). So the job
+//! that sums pieces takes the whole file's hash along wherever what is next in file order is at hand: those very pieces, or
+//! some summed before. Where pieces pile up a job takes many, which cost less still. One such job runs at a time, and another only where even more wait; a second core settles what the first has summed, one job at a time too: two
 //! writers of one file only wait for each other.
 
 use std::{collections::BTreeMap, io, mem, sync::Arc};
@@ -186,40 +185,22 @@ impl Follower {
         Self { hash: FileHash::default(), next: PieceIndex(0), kept: Pieces::new() }
     }
 
-    /// Sums a piece, and beside it whatever is next of the whole. False: the piece is not right.
-    fn sum_beside(&mut self, piece: PieceIndex, parts: &Parts, expected: Option<Sha1Hash>) -> bool {
-        if piece == self.next {
-            let mut ahead = self.hash.clone();
-            let is_right = Some(Sha1Hash::of_beside(slices(parts), &mut ahead, slices(parts))) == expected;
-            if is_right {
-                (self.hash, self.next) = (ahead, after(piece));
-            }
-            return is_right;
-        }
-        let beside = self.take_next().unwrap_or_default();
-        let is_right = Some(Sha1Hash::of_beside(slices(parts), &mut self.hash, slices(&beside))) == expected;
-        if is_right {
-            self.kept.insert(piece, parts.clone());
-        }
-        is_right
+    /// What comes next of the whole, as far as it is in memory or among these, and no more than they are.
+    fn coming<'a>(&'a self, pieces: &'a Pieces) -> Vec<&'a Parts> {
+        let parts = |piece: u32| self.kept.get(&PieceIndex(piece)).or_else(|| pieces.get(&PieceIndex(piece)));
+        (self.next.0..).map_while(parts).take(pieces.len()).collect()
     }
 
-    /// Goes on as [`Self::sum_beside`] does, with a piece that was summed elsewhere.
-    fn follow(&mut self, piece: PieceIndex, parts: &Parts, is_right: bool) {
-        let next = if piece != self.next {
-            self.take_next()
-        } else if is_right {
-            self.next = after(piece);
-            return self.update(parts);
-        } else {
-            None
-        };
-        if let Some(next) = next {
-            self.update(&next);
-        }
-        if is_right {
-            self.kept.insert(piece, parts.clone());
-        }
+    /// All before `next` is in the hash, which has become `hash`.
+    fn skip_to(&mut self, next: PieceIndex, hash: FileHash) {
+        self.kept = self.kept.split_off(&next);
+        (self.next, self.hash) = (next, hash);
+    }
+
+    /// Keeps those that it lacks.
+    fn keep<'a>(&mut self, pieces: impl Iterator<Item = (&'a PieceIndex, &'a Parts)>) {
+        let lacking = pieces.filter(|(piece, _)| **piece >= self.next);
+        self.kept.extend(lacking.map(|(piece, parts)| (*piece, parts.clone())));
     }
 
     /// Goes on with pieces that are in memory.
@@ -282,26 +263,25 @@ impl Job {
     }
 }
 
-/// Whether each piece has the SHA-1 that it should have; takes the follower along.
+/// Whether each piece has the SHA-1 that it should have, in order; takes the follower along.
 fn check(
     pieces: &Pieces,
     follower: Option<&mut Follower>,
     expected: impl Fn(PieceIndex) -> Option<Sha1Hash>,
 ) -> Vec<bool> {
-    let Some(follower) = follower else { return are_right(pieces, expected) };
-    if !Sha1Hash::are_many(pieces.len()) {
-        return pieces.iter().map(|(piece, parts)| follower.sum_beside(*piece, parts, expected(*piece))).collect();
-    }
-    let checked = are_right(pieces, expected);
-    for ((piece, parts), is_right) in pieces.iter().zip(&checked) {
-        follower.follow(*piece, parts, *is_right);
-    }
-    checked
-}
-
-fn are_right(pieces: &Pieces, expected: impl Fn(PieceIndex) -> Option<Sha1Hash>) -> Vec<bool> {
     let all: Vec<Vec<&[u8]>> = pieces.values().map(|parts| slices(parts).collect()).collect();
-    pieces.keys().zip(Sha1Hash::of_each(&all)).map(|(piece, found)| Some(found) == expected(*piece)).collect()
+    let is_right = |(piece, found): (&PieceIndex, Sha1Hash)| Some(found) == expected(*piece);
+    let Some(follower) = follower else { return pieces.keys().zip(Sha1Hash::of_each(&all)).map(is_right).collect() };
+    let mut hash = follower.hash.clone();
+    let coming = follower.coming(pieces);
+    let sums = Sha1Hash::of_each_beside(&all, &mut hash, coming.iter().flat_map(|parts| slices(parts)));
+    let checked: Vec<bool> = pieces.keys().zip(sums).map(is_right).collect();
+    let next = PieceIndex(follower.next.0 + u32::try_from(coming.len()).expect("no more than the pieces of a job"));
+    if pieces.keys().zip(&checked).all(|(piece, is_right)| *is_right || !(follower.next..next).contains(piece)) {
+        follower.skip_to(next, hash);
+    }
+    follower.keep(pieces.iter().zip(&checked).filter(|(_, is_right)| **is_right).map(|(piece, _)| piece));
+    checked
 }
 
 /// The first pieces, at most so many.
@@ -437,6 +417,8 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -513,32 +495,41 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_whole_goes_on_alike_beside_each_piece_and_behind_many(
-            order in Just((0..20).collect::<Vec<u32>>()).prop_shuffle(),
-            corrupt in prop::collection::btree_set(0u32..20, 0..4),
+        fn the_whole_goes_on_by_right_pieces_alone(
+            order in Just((0..40).collect::<Vec<u32>>()).prop_shuffle(),
+            corrupt in prop::collection::btree_set(0u32..40, 0..4),
+            at_once in 1usize..20,
         ) {
-            let (mut beside, mut behind) = (Follower::new(), Follower::new());
-            for piece in order {
-                let sent = parts(piece + u32::from(corrupt.contains(&piece)));
-                let is_right = beside.sum_beside(PieceIndex(piece), &sent, Some(sha1(piece)));
-                prop_assert_eq!(is_right, !corrupt.contains(&piece));
-                behind.follow(PieceIndex(piece), &sent, is_right);
-                prop_assert_eq!(behind.next, beside.next);
-                prop_assert!(behind.kept.keys().eq(beside.kept.keys()));
-                prop_assert_eq!(behind.hash.clone().finish(), beside.hash.clone().finish());
+            let mut follower = Follower::new();
+            let (again, none): (Vec<u32>, _) = (corrupt.iter().copied().collect(), BTreeSet::new());
+            let jobs = order.chunks(at_once).map(|job| (job, &corrupt)).chain(again.chunks(at_once).map(|job| (job, &none)));
+            for (job, corrupt) in jobs {
+                let pieces: Pieces = job.iter().map(|it| (PieceIndex(*it), parts(it + u32::from(corrupt.contains(it))))).collect();
+                let checked = check(&pieces, Some(&mut follower), |piece| Some(sha1(piece.0)));
+                let expected: Vec<bool> = pieces.keys().map(|piece| !corrupt.contains(&piece.0)).collect();
+                prop_assert_eq!(checked, expected);
+                prop_assert!(follower.kept.keys().all(|piece| *piece >= follower.next));
+                prop_assert_eq!(follower.hash.clone().finish(), in_order(follower.next.0));
             }
+            while follower.kept.contains_key(&follower.next) {
+                follower.catch_up();
+            }
+            prop_assert_eq!((follower.next, follower.hash.finish()), (PieceIndex(40), in_order(40)));
         }
     }
 
     #[test]
     fn a_corrupt_piece_leaves_the_whole_as_it_was() {
         let mut follower = Follower::new();
-        assert!(!follower.sum_beside(PieceIndex(0), &parts(7), Some(sha1(0))));
-        assert!(follower.sum_beside(PieceIndex(0), &parts(0), Some(sha1(0))));
-        follower.kept.insert(PieceIndex(1), parts(1));
-        assert!(!follower.sum_beside(PieceIndex(2), &parts(7), Some(sha1(2))));
-        assert!(follower.sum_beside(PieceIndex(2), &parts(2), Some(sha1(2))));
-        assert_eq!((follower.next, follower.hash.finish()), (PieceIndex(3), in_order(3)));
+        let mut is_right = |index, sent| {
+            let pieces = Pieces::from([(PieceIndex(index), parts(sent))]);
+            let checked = check(&pieces, Some(&mut follower), |piece| Some(sha1(piece.0)));
+            (checked[0], follower.next.0)
+        };
+        assert_eq!([is_right(0, 7), is_right(0, 0)], [(false, 0), (true, 1)]);
+        assert_eq!([is_right(2, 7), is_right(2, 2)], [(false, 1), (true, 1)]);
+        assert_eq!([is_right(1, 1), is_right(9, 9)], [(true, 2), (true, 3)]);
+        assert_eq!(follower.hash.finish(), in_order(3));
     }
 
     #[test]

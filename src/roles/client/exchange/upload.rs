@@ -183,18 +183,18 @@ pub(super) async fn hash_file(seams: &Arc<Seams>, path: &Path) -> Result<Hashed,
     let mut progress = Progress { seams, path, total: stamp.size, done: 0, told: None };
     while let Some(current) = batch.take().map(Arc::new) {
         let (source, ahead, behind) = (source.clone(), Arc::clone(&current), Arc::clone(&current));
-        let following = seams.env.offload(move || {
-            ahead.follow(&mut whole);
-            whole
+        let summing = seams.env.offload(move || {
+            let sums = ahead.sums(&mut whole);
+            (whole, sums)
         });
-        let hashing = seams.env.offload(move || {
+        let reading = seams.env.offload(move || {
             let next = source.read(behind.next(), memory)?;
-            Ok((next, behind.pieces()))
+            Ok((next, behind.trees()))
         });
-        let (followed, hashed) = tokio::join!(following, hashing);
-        let (next, of_batch) = hashed.map_err(failed)?;
+        let ((followed, sums), read) = tokio::join!(summing, reading);
+        let (next, trees) = read.map_err(failed)?;
         (whole, batch) = (followed, next);
-        pieces.extend(of_batch);
+        pieces.extend(sums.into_iter().zip(trees).map(|(sha1, blake3)| PieceHash { sha1, blake3 }));
         progress.add(current.size());
         memory = Arc::into_inner(current).map(Batch::into_memory).unwrap_or_default();
     }
