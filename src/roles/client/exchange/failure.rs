@@ -26,6 +26,13 @@ pub(super) fn content(error: &ContentError, destination: &Path) -> Failure {
             ErrorCode::Io,
             format!("The partial file of {path} is gone, or another is in its place. resume_download begins anew."),
         ),
+        ContentError::Occupied(partial) => (
+            ErrorCode::Io,
+            format!(
+                "Another file is at {}, where what was fetched of {path} was kept. Move it away, then resume_download.",
+                partial.display()
+            ),
+        ),
         ContentError::Io(error) => return writing(error, destination),
     };
     Failure::new(code, message)
