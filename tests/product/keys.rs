@@ -46,6 +46,7 @@ fn a_key_is_shown_without_listening_and_can_be_pinned() {
     assert_eq!(world.key(0), keys[0], "the first run makes the key");
     world.pin(&[&keys[0], &keys[1]]);
     (0..2).for_each(|index| world.start_tracker(index));
+    assert_eq!([0, 1].map(|index| world.key(index)), keys, "while they run, too");
     let mut ann = world.user("ann");
     ann.until("both are in sync", "trackers", |answer| answer["trackers"][1]["lag"] == 0);
     assert_eq!(refused(&ann.ok("trackers"), 0), None);
