@@ -97,8 +97,14 @@ impl Catalog {
 
     /// A user's session, as tickets name it; `None` when it is over, or has yet to arrive.
     pub fn session(&self, user: &UserId, id: &SessionId) -> Option<SessionRef> {
-        let Opened { dot: opened, opened_with, .. } = *self.sessions.get(user, id)?;
-        (!self.is_outdated(user, *id, &opened_with)).then_some(SessionRef { id: *id, opened, opened_with })
+        let Opened { dot: opened, opened_with, .. } = self.session_record(user, id)?;
+        Some(SessionRef { id: *id, opened, opened_with })
+    }
+
+    /// What is known of a user's session that is not over.
+    pub fn session_record(&self, user: &UserId, id: &SessionId) -> Option<Opened> {
+        let opened = *self.sessions.get(user, id)?;
+        (!self.is_outdated(user, *id, &opened.opened_with)).then_some(opened)
     }
 
     /// A user's sessions that are not over, oldest first.
