@@ -254,6 +254,8 @@ fn a_tracker_and_a_client_out_of_descriptors_live_on_and_serve_again() {
     let address = world.address(0).to_owned();
     let mut held = starve(world.tracker(0), &address);
     held.extend(starve(&alice.process, alice.address()));
+    let told = alice.event("she is told", |event| event["event"] == "cannot_accept");
+    assert!(told["error"]["message"].as_str().is_some_and(|message| message.contains("ulimit")), "{told}");
     // Nothing is asked of them while it lasts, but to live.
     held.extend([address.as_str(), alice.address()].iter().flat_map(|address| hold_open(address, 200)));
     thread::sleep(Duration::from_secs(2));

@@ -71,6 +71,15 @@ pub(super) fn hashing(error: &HashError, path: &Path) -> Failure {
     }
 }
 
+/// Why no peer can connect for now.
+pub(super) fn accepting(error: &io::Error) -> Failure {
+    let message = format!(
+        "{error}. Transfers that are under way go on, and it is tried again all the time. If this lasts, start the client with \
+         fewer --max-peers, or let it open more files (ulimit -n)."
+    );
+    Failure::new(ErrorCode::Io, message)
+}
+
 /// The client's own database failed.
 pub(super) fn database(error: &redb::Error) -> Failure {
     Failure::new(ErrorCode::Io, format!("The client's database failed: {error}. Check the disk of its data directory."))
