@@ -320,6 +320,11 @@ impl Catalog {
         self.shares.device_count(user, device)
     }
 
+    /// Pieces of all that a user shares, on whatever device.
+    pub fn shared_pieces(&self, user: &UserId) -> u64 {
+        self.shares.user_pieces(user)
+    }
+
     /// The manifest, when a live share in the group refers to it: its pages may be read there.
     pub fn manifest(&self, group: &GroupId, manifest: &ManifestId) -> Option<&ManifestHeader> {
         self.file(&FileId::of(group, manifest)).map(|(_, header)| header)

@@ -73,6 +73,7 @@ const WARNING_PAUSE: Duration = Duration::from_mins(1);
 /// Everything the tasks of a tracker share.
 pub(super) struct Node {
     pub(super) env: Environment,
+    pub(super) folder: PathBuf,
     pub(super) no: TrackerNo,
     pub(super) secret: DeviceSecret,
     pub(super) identity: Identity,
@@ -103,6 +104,7 @@ pub(super) struct State {
     pub(super) paces: Paces,
     clock: HybridClock,
     clock_warning: Seldom,
+    room_warning: Seldom,
     /// Warns of strangers that would synchronize.
     pub(super) stranger_warning: Seldom,
     /// What must be known here before anything is written: all that a tracker knows that knows more of this origin's changes
@@ -142,12 +144,14 @@ impl Node {
             paces: Paces::new(config.limits.requests_per_s),
             clock,
             clock_warning: Seldom::default(),
+            room_warning: Seldom::default(),
             stranger_warning: Seldom::default(),
             owed: VersionVector::default(),
             forgetting: Forgetting::new(past, tombstones),
         };
         let (appends, receiver) = mpsc::channel(QUEUE);
         let node = Self {
+            folder: config.data_dir.clone(),
             no: config.no,
             identity: Identity::new(&opened.secret),
             secret: opened.secret,
@@ -214,6 +218,13 @@ impl Node {
     pub(super) fn announce_trackers(&self) {
         let identities = self.identities();
         self.state().clients.notify_all(&Notice::Trackers(identities));
+    }
+
+    /// Clients are refused what would leave the log too little room.
+    pub(super) fn warn_of_little_room(&self) {
+        if self.state().room_warning.is_due(Instant::now()) {
+            tracing::warn!(folder = %self.folder.display(), "the disk is nearly full: no further files are taken until there is room on it");
+        }
     }
 
     /// The disk has failed, or the like: what is in memory is no longer what rests. Everything stops.
