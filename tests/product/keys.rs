@@ -5,14 +5,7 @@ use std::fs;
 use crate::common::{Client, World, eventually, run};
 
 impl World {
-    /// Starts tracker `index` with more options.
-    fn start_tracker_with(&mut self, index: usize, options: &[&str]) {
-        let command = [self.tracker_command(index), options.iter().map(|it| (*it).to_owned()).collect()].concat();
-        let address = self.address(index).to_owned();
-        self.launch(index, &command, &address);
-    }
-
-    /// What `--show-key` says of tracker `index`, which is not running.
+    /// What `--show-key` says of tracker `index`.
     fn key(&self, index: usize) -> String {
         let command = self.tracker_command(index);
         let arguments: Vec<&str> = command[1..].iter().map(String::as_str).chain(["--show-key"]).collect();
