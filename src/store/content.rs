@@ -177,11 +177,49 @@ impl Partial {
             self.sync()?;
         }
         match replaces.filter(|compared| bears(disk, destination, compared)) {
-            Some(compared) => take_place(disk, path, destination, &compared)?,
-            None => disk.rename_new(path, destination).map_err(unplaced)?,
+            Some(compared) => self.take_place(disk, path, destination, &compared)?,
+            None => self.take_name(disk, path, destination)?,
         }
         sync_parent(disk, destination)?;
         Ok(self.stamp()?)
+    }
+
+    /// Gives the content a name that must be free.
+    fn take_name(&self, disk: &dyn Disk, path: &Path, destination: &Path) -> Result<(), ContentError> {
+        disk.rename_new(path, destination).map_err(unplaced)?;
+        if self.is_at(disk, destination) {
+            return Ok(());
+        }
+        // Whoever put something else at `path` has it again.
+        disk.rename_new(destination, path)?;
+        Err(ContentError::Lost)
+    }
+
+    /// Puts the content in the place of the file that was compared. Another may be there by now: so the two change places, and
+    /// what came out is looked at before it goes.
+    fn take_place(
+        &self,
+        disk: &dyn Disk,
+        path: &Path,
+        destination: &Path,
+        compared: &FileStamp,
+    ) -> Result<(), ContentError> {
+        disk.exchange(path, destination).map_err(unplaced)?;
+        let (is_ours, is_compared) = (self.is_at(disk, destination), bears(disk, path, compared));
+        if !(is_ours && is_compared) {
+            tracing::warn!(destination = %destination.display(), "another file came to where a repair goes on: it stays");
+            give_back(disk, path, destination)?;
+            return Err(if is_compared { ContentError::Lost } else { ContentError::DestinationExists });
+        }
+        // Only when the new file is sure to have its name may the old one go.
+        sync_parent(disk, destination)?;
+        Ok(disk.remove(path)?)
+    }
+
+    /// Whether a name is that of the very file that is open here.
+    fn is_at(&self, disk: &dyn Disk, path: &Path) -> bool {
+        let stamps = self.stamp().and_then(|own| Ok((own, disk.stat_name(path)?.stamp)));
+        stamps.is_ok_and(|(own, found)| found.is_same_file(&own))
     }
 
     fn mark(&self, piece: PieceIndex, value: u8) -> Result<(), ContentError> {
@@ -203,20 +241,6 @@ impl Partial {
     fn restore_marks(&self) -> io::Result<()> {
         self.file.write_at(self.size, &vec![VERIFIED; piece_count(self.size) as usize])
     }
-}
-
-/// Puts the content at `path` in the place of the file that was compared. Another may be there by now: so the two change places,
-/// and what came out is looked at before it goes.
-fn take_place(disk: &dyn Disk, path: &Path, destination: &Path, compared: &FileStamp) -> Result<(), ContentError> {
-    disk.exchange(path, destination).map_err(unplaced)?;
-    if !bears(disk, path, compared) {
-        tracing::warn!(destination = %destination.display(), "another file has come to where a repaired one was to go: it stays");
-        give_back(disk, path, destination)?;
-        return Err(ContentError::DestinationExists);
-    }
-    // Only when the new file is sure to have its name may the old one go.
-    sync_parent(disk, destination)?;
-    Ok(disk.remove(path)?)
 }
 
 /// What came out goes back; also where somebody has removed the content that took its place.
@@ -322,6 +346,21 @@ mod tests {
         std::os::unix::fs::symlink(&moved, &repair.whole).unwrap();
         assert!(matches!(repair.finish(), Err(ContentError::DestinationExists)));
         assert_eq!((fs::read(&moved).unwrap(), fs::read_link(&repair.whole).unwrap()), (b"old".to_vec(), moved));
+    }
+
+    #[test]
+    fn a_file_put_in_the_place_of_the_verified_one_is_not_passed_off_for_it() {
+        let repair = Repair::new();
+        repair.replace(&repair.part, "other");
+        assert!(matches!(repair.finish(), Err(ContentError::Lost)));
+        assert_eq!(
+            [&repair.whole, &repair.part].map(|path| fs::read(path).unwrap()),
+            [b"old".to_vec(), b"other".to_vec()]
+        );
+        fs::remove_file(&repair.whole).unwrap();
+        let placed = repair.partial.finish(&SystemDisk, &repair.part, &repair.whole, None);
+        assert!(matches!(placed, Err(ContentError::Lost)));
+        assert_eq!(SystemDisk.list(repair.folder.path()).unwrap(), ["part"]);
     }
 
     #[test]
