@@ -31,6 +31,8 @@ pub const MAX_PRESENCE_FILES: usize = 1000;
 pub const MAX_SWARM_PEERS: usize = 200;
 /// Shares a client may have in all.
 pub const MAX_SHARES: usize = 100_000;
+/// Pieces in all that a user shares, on all devices: 64 TiB. Each takes 52 bytes of every tracker's disk.
+pub const MAX_SHARED_PIECES: u64 = 1 << 27;
 /// Groups that a user may own.
 pub const MAX_OWN_GROUPS: usize = 10_000;
 /// Requests to join that a user may have pending.

@@ -5,9 +5,10 @@ use crate::protocol::{
     client::{Answer, LeaveOutcome, Standing},
     error::{ErrorCode, Failure},
     ids::{DeviceKey, FileId, GroupId, MembershipId, RequestId, SessionId, ShareId, UserId},
-    limits::{MAX_GROUP_REQUESTS, MAX_OWN_GROUPS, MAX_OWN_REQUESTS, MAX_SHARES},
+    limits::{MAX_GROUP_REQUESTS, MAX_OWN_GROUPS, MAX_OWN_REQUESTS, MAX_SHARED_PIECES, MAX_SHARES},
     manifest::ManifestHeader,
     name::{GroupName, UserName},
+    piece::PIECE_SIZE,
     record::{ChangeBody, Credential, Done, EndReason},
     ticket::{CredentialId, SessionRef},
     version::{Dot, Timestamp, VersionVector},
@@ -427,6 +428,12 @@ impl Writer<'_> {
         if self.catalog.share_count(self.user, self.device) >= MAX_SHARES {
             let message =
                 format!("This client shares {MAX_SHARES} files, the most it may. Stop sharing one first: stop_share");
+            return Err(too_much(&message));
+        }
+        if self.catalog.shared_pieces(&self.user).saturating_add(manifest.piece_count().into()) > MAX_SHARED_PIECES {
+            let most = MAX_SHARED_PIECES * u64::from(PIECE_SIZE) / (1 << 40);
+            let message =
+                format!("With {name} you would share more than {most} TiB. Stop sharing something first: stop_share");
             return Err(too_much(&message));
         }
         let (group, user, device, membership) = (*group, self.user, self.device, member.id);

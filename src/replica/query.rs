@@ -97,8 +97,14 @@ impl Catalog {
 
     /// A user's session, as tickets name it; `None` when it is over, or has yet to arrive.
     pub fn session(&self, user: &UserId, id: &SessionId) -> Option<SessionRef> {
-        let Opened { dot: opened, opened_with, .. } = *self.sessions.get(user, id)?;
-        (!self.is_outdated(user, *id, &opened_with)).then_some(SessionRef { id: *id, opened, opened_with })
+        let Opened { dot: opened, opened_with, .. } = self.session_record(user, id)?;
+        Some(SessionRef { id: *id, opened, opened_with })
+    }
+
+    /// What is known of a user's session that is not over.
+    pub fn session_record(&self, user: &UserId, id: &SessionId) -> Option<Opened> {
+        let opened = *self.sessions.get(user, id)?;
+        (!self.is_outdated(user, *id, &opened.opened_with)).then_some(opened)
     }
 
     /// A user's sessions that are not over, oldest first.
@@ -312,6 +318,11 @@ impl Catalog {
     /// Number of live shares of a user's device.
     pub fn share_count(&self, user: UserId, device: DeviceKey) -> usize {
         self.shares.device_count(user, device)
+    }
+
+    /// Pieces of all that a user shares, on whatever device.
+    pub fn shared_pieces(&self, user: &UserId) -> u64 {
+        self.shares.user_pieces(user)
     }
 
     /// The manifest, when a live share in the group refers to it: its pages may be read there.

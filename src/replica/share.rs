@@ -103,6 +103,8 @@ pub(super) struct Shares {
     manifests: IdTable<ManifestId, u32>,
     endings: BTreeMap<Dot, Ending>,
     by_device: IdTable<(UserId, DeviceKey), FewSet<ShareId>>,
+    /// Pieces of all that a user shares: live shares only.
+    pieces: BTreeMap<UserId, u64>,
 }
 
 impl Shares {
@@ -183,8 +185,25 @@ impl Shares {
         } else {
             file.live.remove(&(begun.at, id))
         };
+        let pieces = file.manifest.piece_count();
+        self.count_pieces(begun.user, pieces, live);
         let renamed = self.claim(begun.file);
         Some(Turned { id, live, begun, renamed })
+    }
+
+    fn count_pieces(&mut self, user: UserId, pieces: u32, live: bool) {
+        let before = self.user_pieces(&user);
+        let now = if live { before + u64::from(pieces) } else { before.saturating_sub(pieces.into()) };
+        if now > 0 {
+            self.pieces.insert(user, now)
+        } else {
+            self.pieces.remove(&user)
+        };
+    }
+
+    /// Pieces of all that a user shares.
+    pub(super) fn user_pieces(&self, user: &UserId) -> u64 {
+        self.pieces.get(user).copied().unwrap_or_default()
     }
 
     /// Lets a file claim its name from the time of its first live share.

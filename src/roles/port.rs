@@ -23,6 +23,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Pause between two warnings of it.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
+/// Pause between two times that whoever runs the role is told of it, whatever is logged.
+const NOTICE_PAUSE: Duration = Duration::from_hours(1);
 
 /// Room for streams on which nobody has shown a key yet, or that are served to their end as strangers.
 pub(super) fn for_strangers(in_all: usize, per_network: usize) -> Capacity {
@@ -120,12 +122,13 @@ impl Drop for Place {
 
 /// Accepts until the role stops and gives each stream to a task of `serve`'s, with a place at `keeper`'s that it keeps as long as it
 /// needs it. The tasks are told to stop by nobody but themselves, and by the end of their place. `strangers` are those who may be
-/// sent away, beside those at this keeper's, when the system gives no more descriptors.
+/// sent away, beside those at this keeper's, when the system gives no more descriptors; `tell` hears of that, now and then.
 pub(super) async fn accept<F>(
     env: &Environment,
     listener: Box<dyn Listener>,
     keeper: Arc<Doorkeeper>,
     strangers: Option<Arc<Doorkeeper>>,
+    tell: impl Fn(&io::Error),
     serve: impl Fn(Box<dyn Stream>, SocketAddr, Place) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
@@ -140,7 +143,11 @@ pub(super) async fn accept<F>(
             }
             Err(error) => {
                 [Some(&keeper), strangers.as_ref()].into_iter().flatten().for_each(|keeper| keeper.make_room());
-                let pause = trouble.met(Instant::now(), &error);
+                let now = Instant::now();
+                if trouble.is_news(now) {
+                    tell(&error);
+                }
+                let pause = trouble.met(now, &error);
                 let _ = env.shutdown.run_until_cancelled(sleep(pause)).await;
             }
         }
@@ -152,6 +159,7 @@ pub(super) async fn accept<F>(
 struct Trouble {
     pause: Duration,
     warned: Option<Instant>,
+    told: Option<Instant>,
 }
 
 impl Trouble {
@@ -166,6 +174,15 @@ impl Trouble {
             );
         }
         self.pause
+    }
+
+    /// Whether to tell of it now.
+    fn is_news(&mut self, now: Instant) -> bool {
+        let is_news = self.told.is_none_or(|told| now.saturating_duration_since(told) >= NOTICE_PAUSE);
+        if is_news {
+            self.told = Some(now);
+        }
+        is_news
     }
 
     fn is_over(&mut self) {
@@ -216,5 +233,12 @@ mod tests {
             (trouble.met(now + WARNING_PAUSE, &error), trouble.warned),
             (PAUSE_MIN * 2, Some(now + WARNING_PAUSE))
         );
+    }
+
+    #[test]
+    fn people_are_told_once() {
+        let (mut trouble, now) = (Trouble::default(), Instant::now());
+        let told = [now, now, now + WARNING_PAUSE, now + NOTICE_PAUSE].map(|at| trouble.is_news(at));
+        assert_eq!(told, [true, false, false, true]);
     }
 }

@@ -5,4 +5,5 @@ pub mod content;
 pub mod database;
 pub mod disk;
 pub mod hasher;
+mod small_file;
 pub mod tracker;

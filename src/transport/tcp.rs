@@ -59,11 +59,21 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Whether an error is of the one connection that was to be accepted.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
 impl Listener for TcpListener {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>> {
         Box::pin(async move {
             loop {
-                let (stream, from) = TcpListener::accept(self).await?;
+                let accepted = TcpListener::accept(self).await;
+                // Gone before it was accepted, as some systems say: that is no shortage of ours.
+                if accepted.as_ref().is_err_and(is_gone) {
+                    continue;
+                }
+                let (stream, from) = accepted?;
                 // It fails on a connection that is gone already: the next one, then.
                 if stream.set_nodelay(true).is_ok() {
                     return Ok((Box::new(stream) as Box<dyn Stream>, from));

@@ -24,7 +24,7 @@ use p2p::{
 use rustix::process::{Resource, Rlimit, prlimit};
 use tokio::{io::AsyncWriteExt as _, runtime::Runtime};
 
-use crate::common::{Client, Process, World, eventually, noise, row, stranger, write_noise};
+use crate::common::{Client, Process, World, eventually, free_address, noise, row, stranger, write_noise};
 
 /// Connections with garbage, in all.
 const CONNECTIONS: u32 = 10_000;
@@ -117,7 +117,10 @@ fn promise() -> Vec<u8> {
 
 #[test]
 fn who_sends_a_byte_a_second_is_cut_off_on_every_protocol() {
-    let world = World::new(2);
+    let mut world = World::without_trackers(2);
+    let metrics = free_address();
+    world.start_tracker_with(0, &["--metrics", &metrics]);
+    world.start_tracker(1);
     let [mut alice, bob] = world.group("g", ["alice", "bob"]);
     let (tracker, peer) = (world.address(0).to_owned(), bob.address().to_owned());
     let runtime = Runtime::new().unwrap();
@@ -130,6 +133,7 @@ fn who_sends_a_byte_a_second_is_cut_off_on_every_protocol() {
         ("the sync protocol", &tracker, Protocol::Sync, Vec::new()),
         ("the peer protocol, before hello", &peer, Protocol::Peer, Vec::new()),
         ("the peer protocol, after hello", &peer, Protocol::Peer, message(&peer_hello)),
+        ("a stream of blocks", &peer, Protocol::Blocks, Vec::new()),
     ];
     let mut slow: Vec<_> = (1..)
         .zip(cases)
@@ -143,7 +147,9 @@ fn who_sends_a_byte_a_second_is_cut_off_on_every_protocol() {
             (what, runtime.spawn(ends))
         })
         .collect();
-    for (what, address) in [("a tracker's handshake", tracker), ("a peer's handshake", peer)] {
+    for (what, address) in
+        [("a tracker's handshake", tracker), ("a peer's handshake", peer), ("the page of figures", metrics)]
+    {
         let ends = async move { stranger::trickle(Tcp.connect(&address).await.unwrap(), garbage(0), PATIENCE).await };
         slow.push((what, runtime.spawn(ends)));
     }
@@ -254,6 +260,8 @@ fn a_tracker_and_a_client_out_of_descriptors_live_on_and_serve_again() {
     let address = world.address(0).to_owned();
     let mut held = starve(world.tracker(0), &address);
     held.extend(starve(&alice.process, alice.address()));
+    let told = alice.event("she is told", |event| event["event"] == "cannot_accept");
+    assert!(told["error"]["message"].as_str().is_some_and(|message| message.contains("ulimit")), "{told}");
     // Nothing is asked of them while it lasts, but to live.
     held.extend([address.as_str(), alice.address()].iter().flat_map(|address| hold_open(address, 200)));
     thread::sleep(Duration::from_secs(2));

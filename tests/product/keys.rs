@@ -5,14 +5,7 @@ use std::fs;
 use crate::common::{Client, World, eventually, run};
 
 impl World {
-    /// Starts tracker `index` with more options.
-    fn start_tracker_with(&mut self, index: usize, options: &[&str]) {
-        let command = [self.tracker_command(index), options.iter().map(|it| (*it).to_owned()).collect()].concat();
-        let address = self.address(index).to_owned();
-        self.launch(index, &command, &address);
-    }
-
-    /// What `--show-key` says of tracker `index`, which is not running.
+    /// What `--show-key` says of tracker `index`.
     fn key(&self, index: usize) -> String {
         let command = self.tracker_command(index);
         let arguments: Vec<&str> = command[1..].iter().map(String::as_str).chain(["--show-key"]).collect();
@@ -46,6 +39,7 @@ fn a_key_is_shown_without_listening_and_can_be_pinned() {
     assert_eq!(world.key(0), keys[0], "the first run makes the key");
     world.pin(&[&keys[0], &keys[1]]);
     (0..2).for_each(|index| world.start_tracker(index));
+    assert_eq!([0, 1].map(|index| world.key(index)), keys, "while they run, too");
     let mut ann = world.user("ann");
     ann.until("both are in sync", "trackers", |answer| answer["trackers"][1]["lag"] == 0);
     assert_eq!(refused(&ann.ok("trackers"), 0), None);

@@ -189,6 +189,10 @@ impl Disk for SimDisk {
         }
     }
 
+    fn stat_name(&self, path: &Path) -> io::Result<Stat> {
+        self.stat(path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let path = plain(path);
         let state = &mut *self.lock();
@@ -227,6 +231,15 @@ impl Disk for SimDisk {
         let state = &mut *self.lock();
         state.attempt(Operation::Write, &plain(to))?;
         state.names.rename(plain(from), plain(to))
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        let state = &mut *self.lock();
+        if [one, other].iter().any(|path| state.names.entry(&plain(path)).is_none()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.attempt(Operation::Write, &plain(other))?;
+        state.names.exchange(plain(one), plain(other))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -362,7 +375,7 @@ mod tests {
     use p2p::{
         protocol::piece::PieceIndex,
         store::{
-            content::Partial,
+            content::{Partial, take_back},
             database::{OpenError, open_database},
         },
     };
@@ -446,6 +459,36 @@ mod tests {
             disk.crash(Crash::Power);
             let names = disk.list(Path::new("/data")).unwrap();
             assert!(names == ["kept", "whole"] || names == ["whole"], "seed {seed}: {names:?}");
+        }
+    }
+
+    #[test]
+    fn a_repair_cut_short_leaves_the_old_file_or_the_new_one() {
+        let (part, whole) = (Path::new("/data/part"), Path::new("/data/whole"));
+        for seed in 0..40 {
+            let disk = disk(seed);
+            disk.put(whole, b"old").unwrap();
+            let compared = disk.stat(whole).unwrap().stamp;
+            let partial = Partial::create(&disk, part, 3).unwrap();
+            partial.write(PieceIndex(0), [&b"new"[..]]).unwrap();
+            let made = partial.stamp().unwrap();
+            // Of odd seeds it is cut short between the exchange and the removal.
+            let is_cut = seed % 2 == 1;
+            if is_cut {
+                partial.sync().unwrap();
+                disk.exchange(part, whole).unwrap();
+            } else {
+                partial.finish(&disk, part, whole, Some(compared)).unwrap();
+            }
+            disk.crash(Crash::Power);
+            if is_cut {
+                take_back(&disk, part, whole, &made).unwrap();
+                assert_eq!(disk.contents(whole).unwrap(), b"old", "seed {seed}");
+                let (again, _) = Partial::reopen(&disk, part, 3, made).unwrap();
+                again.finish(&disk, part, whole, Some(compared)).unwrap();
+            }
+            assert_eq!(disk.contents(whole).unwrap(), b"new", "seed {seed}");
+            assert_eq!(disk.list(Path::new("/data")).unwrap(), ["whole"], "seed {seed}");
         }
     }
 

@@ -59,6 +59,13 @@ impl Names {
         }
     }
 
+    pub(super) fn exchange(&mut self, one: PathBuf, other: PathBuf) -> io::Result<()> {
+        let found = [&one, &other].map(|path| self.entry(path));
+        let [Some(from_one), Some(from_other)] = found else { return Err(io::ErrorKind::NotFound.into()) };
+        self.change(vec![(one, Some(from_other)), (other, Some(from_one))]);
+        Ok(())
+    }
+
     pub(super) fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         self.check_folder(folder)?;
         let inside = self.current.keys().filter(|path| path.parent() == Some(folder));

@@ -1,7 +1,12 @@
 //! Each refusal of a write, by its code.
 
 use super::*;
-use crate::protocol::limits::{LISTING_PAGE, MAX_GROUP_REQUESTS, MAX_OWN_GROUPS, MAX_OWN_REQUESTS};
+use crate::protocol::{
+    hash::Blake3Hash,
+    limits::{LISTING_PAGE, MAX_GROUP_REQUESTS, MAX_OWN_GROUPS, MAX_OWN_REQUESTS, MAX_SHARED_PIECES},
+    manifest::PAGE_PIECES,
+    piece::{MAX_FILE_SIZE, PIECE_SIZE},
+};
 
 fn settled() -> (Cluster, UserId, UserId, UserId, GroupId) {
     let mut cluster = Cluster::new(2);
@@ -132,4 +137,33 @@ fn a_group_has_so_many_pending_requests_and_no_more() {
     assert_eq!(cluster.write(0, zoe, &join("g")).unwrap_err().code, ErrorCode::Usage);
     cluster.write(0, ann, &reject("g", "user7")).unwrap();
     cluster.write(0, zoe, &join("g")).unwrap();
+}
+
+/// The manifest of a file as large as may be.
+fn largest(n: u64) -> ManifestHeader {
+    let pages = usize::try_from(MAX_FILE_SIZE / (u64::from(PIECE_SIZE) * u64::from(PAGE_PIECES))).unwrap();
+    ManifestHeader { size: MAX_FILE_SIZE, pages: vec![Blake3Hash([0; 32]); pages], ..manifest(&format!("file{n}"), 0) }
+}
+
+#[test]
+fn nobody_fills_the_trackers_with_manifests() {
+    let mut cluster = Cluster::new(1);
+    let [ann, bob] = ["ann", "bob"].map(|name| cluster.register(0, name));
+    for (user, name) in [(ann, "hers"), (bob, "his")] {
+        cluster.write(0, user, &create(name)).unwrap();
+    }
+    let [hers, his] = ["hers", "his"].map(|name| cluster.group(0, name));
+    let share = |group, n| Command::Share { group, manifest: largest(n) };
+    let most = MAX_SHARED_PIECES * u64::from(PIECE_SIZE) / MAX_FILE_SIZE;
+    for n in 0..most {
+        cluster.write(0, ann, &share(hers, n)).unwrap();
+    }
+    assert_eq!(cluster.write(0, ann, &share(hers, most)).unwrap_err().code, ErrorCode::Usage);
+    cluster.write(0, bob, &share(his, most)).unwrap();
+    cluster.write(0, ann, &Command::StopShare { file: FileId::of(&hers, &largest(0).id()) }).unwrap();
+    cluster.write(0, ann, &share(hers, most)).unwrap();
+    // What ends with a membership counts no more.
+    cluster.write(0, ann, &leave("hers")).unwrap();
+    assert_eq!(cluster.trackers[0].catalog.shared_pieces(&ann), 0);
+    assert_eq!(cluster.trackers[0].catalog.shared_pieces(&bob), MAX_FILE_SIZE / u64::from(PIECE_SIZE));
 }

@@ -21,7 +21,7 @@ pub(super) async fn run(node: Arc<Node>, listener: Box<dyn Listener>) {
     let capacity = port::fitted(&node.env, PERCENT, port::for_strangers(HANDSHAKES.0, HANDSHAKES.1));
     let (keeper, clients) = (Doorkeeper::new(capacity), Arc::clone(&node.doors));
     let serve = |stream, from, place| greet(Arc::clone(&node), stream, from, place);
-    port::accept(&node.env, listener, keeper, Some(clients), serve).await;
+    port::accept(&node.env, listener, keeper, Some(clients), |_| (), serve).await;
 }
 
 async fn greet(node: Arc<Node>, stream: Box<dyn Stream>, from: SocketAddr, place: Place) {

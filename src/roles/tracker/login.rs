@@ -50,8 +50,13 @@ pub(super) fn resume(asker: &Asker, signed: &Signed) -> Result<SessionInfo, Fail
 
 fn open(asker: &Asker, signed: &Signed) -> Result<Session, Failure> {
     let node = &asker.node;
-    let signer_now_ms = node.now_ms().saturating_add_signed(clock_offset_ms(asker, &signed.signer)?);
-    let session: Session = signed.open(signer_now_ms).map_err(|error| refused(&error.to_string()))?;
+    let session = match clock_offset_ms(asker, &signed.signer) {
+        Ok(offset_ms) => {
+            let signer_now_ms = node.now_ms().saturating_add_signed(offset_ms);
+            signed.open(signer_now_ms).map_err(|error| refused(&error.to_string()))?
+        }
+        Err(unknown) => recorded(asker, signed).ok_or(unknown)?,
+    };
     if session.device != asker.device {
         return Err(refused("it is another device's"));
     }
@@ -59,6 +64,23 @@ fn open(asker: &Asker, signed: &Signed) -> Result<Session, Failure> {
         return Err(refused("it was ended, or the password was changed since"));
     }
     Ok(session)
+}
+
+/// The session that a statement names whose signer is unknown here: a tracker that has lost its key with its disk, or has yet to be
+/// met. Its signature proves nothing, and nothing but a name is taken from it: what counts is the catalog's own record that this
+/// very device, which the link proves, is logged in. So whoever makes up a statement gains what is theirs without it.
+fn recorded(asker: &Asker, signed: &Signed) -> Option<Session> {
+    let Session { user, session: named, .. } = signed.open(0).ok()?;
+    let state = asker.node.state();
+    let record = state.catalog.session_record(&user, &named.id)?;
+    let issued_ms = record.at.wall_ms;
+    let expires_ms = issued_ms.saturating_add(millis(SESSION_LIFE));
+    if record.device != asker.device || expires_ms <= asker.node.now_ms() {
+        return None;
+    }
+    let session = state.catalog.session(&user, &named.id)?;
+    let name = state.catalog.user_name(&user)?.clone();
+    Some(Session { user, name, device: record.device, session, issued_ms, expires_ms })
 }
 
 /// How far the clock of a session's signer is ahead. `stale` for an unknown one as long as a listed tracker has yet to be met:

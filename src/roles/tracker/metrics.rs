@@ -52,7 +52,7 @@ pub(super) async fn run(node: Arc<Node>, listener: Box<dyn Listener>) {
         async move { drop(place.end().run_until_cancelled(timeout(DEADLINE, answer(&node, stream))).await) }
     };
     let keeper = Doorkeeper::new(port::for_strangers(MAX_READERS, MAX_READERS));
-    port::accept(&node.env, listener, keeper, None, serve).await;
+    port::accept(&node.env, listener, keeper, None, |_| (), serve).await;
 }
 
 async fn answer(node: &Node, mut stream: Box<dyn Stream>) -> std::io::Result<()> {

@@ -7,11 +7,13 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use rand_chacha::rand_core::Rng as _;
+use redb::Database;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout},
@@ -51,9 +53,9 @@ use crate::{
         port::{self, Doorkeeper},
     },
     store::{
-        database::open_database,
+        database::{OpenError, open_database},
         disk::{Disk, private_dir},
-        tracker::{Past, StoreError, TrackerStore},
+        tracker::{Past, StoreError, TrackerStore, public_key},
     },
     transport::tls::Identity,
 };
@@ -71,6 +73,7 @@ const WARNING_PAUSE: Duration = Duration::from_mins(1);
 /// Everything the tasks of a tracker share.
 pub(super) struct Node {
     pub(super) env: Environment,
+    pub(super) folder: PathBuf,
     pub(super) no: TrackerNo,
     pub(super) secret: DeviceSecret,
     pub(super) identity: Identity,
@@ -101,6 +104,7 @@ pub(super) struct State {
     pub(super) paces: Paces,
     clock: HybridClock,
     clock_warning: Seldom,
+    room_warning: Seldom,
     /// Warns of strangers that would synchronize.
     pub(super) stranger_warning: Seldom,
     /// What must be known here before anything is written: all that a tracker knows that knows more of this origin's changes
@@ -140,12 +144,14 @@ impl Node {
             paces: Paces::new(config.limits.requests_per_s),
             clock,
             clock_warning: Seldom::default(),
+            room_warning: Seldom::default(),
             stranger_warning: Seldom::default(),
             owed: VersionVector::default(),
             forgetting: Forgetting::new(past, tombstones),
         };
         let (appends, receiver) = mpsc::channel(QUEUE);
         let node = Self {
+            folder: config.data_dir.clone(),
             no: config.no,
             identity: Identity::new(&opened.secret),
             secret: opened.secret,
@@ -212,6 +218,13 @@ impl Node {
     pub(super) fn announce_trackers(&self) {
         let identities = self.identities();
         self.state().clients.notify_all(&Notice::Trackers(identities));
+    }
+
+    /// Clients are refused what would leave the log too little room.
+    pub(super) fn warn_of_little_room(&self) {
+        if self.state().room_warning.is_due(Instant::now()) {
+            tracing::warn!(folder = %self.folder.display(), "the disk is nearly full: no further files are taken until there is room on it");
+        }
     }
 
     /// The disk has failed, or the like: what is in memory is no longer what rests. Everything stops.
@@ -446,10 +459,33 @@ async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result<Loaded, St
     Ok(Loaded { catalog, past, tombstones })
 }
 
-/// The key in the folder, made if there is none.
+/// The key in the folder, made if there is none; also of a tracker that is running, which has its database to itself.
 pub(super) async fn public_key(env: &Environment, config: &TrackerConfig) -> Result<DeviceKey, Failure> {
     let (disk, config, fresh) = (Arc::clone(&env.disk), config.clone(), fresh_identity(env));
-    env.offload(move || Opened::read(&*disk, &config, fresh)).await.map(|opened| opened.secret.key())
+    let read = move || {
+        Opened::prepare(&*disk, &config)?;
+        match open_database(&*disk, &database_path(&config)) {
+            Err(OpenError::InUse(_)) => key_of_running(&*disk, &config),
+            database => Opened::from_database(&*disk, database, &config, fresh).map(|opened| opened.secret.key()),
+        }
+    };
+    env.offload(read).await
+}
+
+fn key_of_running(disk: &dyn Disk, config: &TrackerConfig) -> Result<DeviceKey, Failure> {
+    let published = public_key::published(disk, &config.data_dir).map_err(|error| cannot_open(config, &error))?;
+    published.ok_or_else(|| {
+        let message = format!(
+            "Tracker {} is running, and has written its key into no file: an earlier version does not. It stands in the line that \
+             it printed when it started; or stop it and ask again.",
+            config.no
+        );
+        Failure::new(ErrorCode::Io, message)
+    })
+}
+
+fn database_path(config: &TrackerConfig) -> PathBuf {
+    config.data_dir.join("tracker.redb")
 }
 
 fn fresh_identity(env: &Environment) -> [u8; 32] {
@@ -474,15 +510,32 @@ fn check_pinned(config: &TrackerConfig, own: DeviceKey) -> Result<(), Failure> {
 
 impl Opened {
     fn read(disk: &dyn Disk, config: &TrackerConfig, fresh: [u8; 32]) -> Result<Self, Failure> {
-        let folder = &config.data_dir;
+        Self::prepare(disk, config)?;
+        Self::from_database(disk, open_database(disk, &database_path(config)), config, fresh)
+    }
+
+    /// Checks what can be checked before anything is opened.
+    fn prepare(disk: &dyn Disk, config: &TrackerConfig) -> Result<(), Failure> {
         for readmitted in &config.readmit {
             readmitted.find(&config.info.trackers)?;
         }
-        private_dir(disk, folder).map_err(|error| cannot_open(config, &error))?;
-        let path = folder.join("tracker.redb");
-        let database = open_database(disk, &path)
+        private_dir(disk, &config.data_dir).map_err(|error| cannot_open(config, &error))
+    }
+
+    fn from_database(
+        disk: &dyn Disk,
+        database: Result<Database, OpenError>,
+        config: &TrackerConfig,
+        fresh: [u8; 32],
+    ) -> Result<Self, Failure> {
+        let database = database
             .map_err(|error| Failure::new(ErrorCode::Io, format!("Tracker {} cannot start: {error}.", config.no)))?;
-        Self::load(TrackerStore::new(database), config, fresh).map_err(|error| cannot_open(config, &error))
+        let opened =
+            Self::load(TrackerStore::new(database), config, fresh).map_err(|error| cannot_open(config, &error))?;
+        if let Err(error) = public_key::publish(disk, &config.data_dir, &opened.secret.key()) {
+            tracing::warn!(%error, "the public key could not be written into its file: --show-key will not find it while this runs");
+        }
+        Ok(opened)
     }
 
     fn load(

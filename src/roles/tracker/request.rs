@@ -24,6 +24,9 @@ use crate::{
 /// Longest wait for this tracker to catch up with what the client has seen.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
 
+/// Of a tracker's disk, what no manifest may take: the log and what it becomes when its past is forgotten.
+const RESERVED_BYTES: u64 = 64 * 1024 * 1024;
+
 /// An answer with what it shows.
 pub(super) struct Answered {
     pub(super) seen: VersionVector,
@@ -153,13 +156,26 @@ async fn put_page(
     let offered = asker.offers().get(&manifest).cloned();
     let header = offered.ok_or_else(|| refused("it was not offered on this link"))?;
     asker.node.state().forgetting.unshared.put(user, manifest, bytes.len())?;
-    let store = Arc::clone(&asker.node.store);
+    let (node, store) = (Arc::clone(&asker.node), Arc::clone(&asker.node.store));
     let put = move || {
         header.check_page(page, &bytes).map_err(|error| refused(&error.to_string()))?;
+        check_room(node.env.disk.free_bytes(&node.folder).ok(), bytes.len())
+            .inspect_err(|_| node.warn_of_little_room())?;
         store.put_pages(&[ManifestPage { manifest, page, bytes }]).map_err(|error| disk(&error))
     };
     asker.node.env.offload(put).await?;
     Ok((Answer::Done, VersionVector::default()))
+}
+
+/// The log must be able to go on when whoever shares has filled the disk with manifests.
+fn check_room(free_bytes: Option<u64>, wanted: usize) -> Result<(), Failure> {
+    let wanted = u64::try_from(wanted).unwrap_or(u64::MAX).saturating_add(RESERVED_BYTES);
+    if free_bytes.is_none_or(|free| free >= wanted) {
+        return Ok(());
+    }
+    let message = "The tracker's disk is nearly full: it takes no further files until whoever runs it makes room. All else goes on. \
+                   Try again later.";
+    Err(Failure::new(ErrorCode::NoSpace, message))
 }
 
 /// A share names a manifest whose pages are all here, unless it is a repeat of one that is known.
@@ -190,4 +206,18 @@ fn refused(why: &str) -> Failure {
 pub(super) fn disk(error: &crate::store::tracker::StoreError) -> Failure {
     tracing::error!(%error, "the tracker's store failed");
     Failure::new(ErrorCode::Io, format!("The tracker's disk failed: {error}. Try again, or ask whoever runs it."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_leave_the_log_its_room() {
+        let code = |free, wanted| check_room(free, wanted).err().map(|failure| failure.code);
+        assert_eq!(code(Some(RESERVED_BYTES + 10), 10), None);
+        assert_eq!(code(Some(RESERVED_BYTES + 9), 10), Some(ErrorCode::NoSpace));
+        assert_eq!(code(Some(0), usize::MAX), Some(ErrorCode::NoSpace));
+        assert_eq!(code(None, 10), None, "a disk that does not say is tried");
+    }
 }

@@ -13,11 +13,11 @@ use std::{
     sync::Arc,
 };
 
-use super::disk::{Disk, DiskFile, OpenMode, private_dir};
+use super::{
+    disk::{Disk, DiskFile, OpenMode, private_dir},
+    small_file,
+};
 use crate::protocol::error::{ErrorCode, Failure};
-
-/// Largest file read whole: a version vector or the list of known trackers.
-const MAX_SMALL_FILE: u64 = 1 << 20;
 
 /// A client's folder, held for itself alone while this lives.
 pub struct DataDir {
@@ -66,30 +66,10 @@ impl DataDir {
 
 /// Reads a small file whole; `None` when there is none.
 fn read_small(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, DataDirError> {
-    let read = || {
-        let file = disk.open(path, OpenMode::Read)?;
-        let size = usize::try_from(file.stat()?.stamp.size.min(MAX_SMALL_FILE)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; size];
-        file.read_at(0, &mut bytes)?;
-        Ok::<_, io::Error>(bytes)
-    };
-    match read() {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(DataDirError::Io(path.to_owned(), error)),
-    }
+    small_file::read(disk, path).map_err(|error| DataDirError::Io(path.to_owned(), error))
 }
 
 /// Puts `bytes` in place of a small file: after a crash there is the old content or the new, never a mixture.
 fn replace_small(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
-    let fresh = path.with_extension("new");
-    let replace = || {
-        let file = disk.open(&fresh, OpenMode::Create)?;
-        file.set_size(0)?;
-        file.write_at(0, bytes)?;
-        file.sync()?;
-        disk.rename_over(&fresh, path)?;
-        disk.sync_dir(path.parent().unwrap_or(path))
-    };
-    replace().map_err(|error| DataDirError::Io(path.to_owned(), error))
+    small_file::replace(disk, path, bytes).map_err(|error| DataDirError::Io(path.to_owned(), error))
 }

@@ -25,6 +25,9 @@ pub trait Disk: Send + Sync + 'static {
     /// What is at `path`; `NotFound` when nothing is. Follows symbolic links.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
 
+    /// What bears the name `path` itself; does not follow a symbolic link.
+    fn stat_name(&self, path: &Path) -> io::Result<Stat>;
+
     /// Makes a folder and those above it; new ones for the owner only (0700).
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
@@ -36,6 +39,10 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Renames a file over what is there.
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Lets two names of one volume change places, atomically where the file system can; `NotFound` when one is not there. Nothing
+    /// is replaced.
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
 
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -126,6 +133,13 @@ pub struct FileStamp {
     pub inode: u64,
     /// Device number of the volume.
     pub device: u64,
+}
+
+impl FileStamp {
+    /// Whether both are of one file, whatever was written to it in between.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.inode, self.device) == (other.inode, other.device)
+    }
 }
 
 #[cfg(test)]

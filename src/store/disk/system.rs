@@ -27,6 +27,9 @@ use super::{Disk, DiskFile, FileStamp, OpenMode, Stat};
 /// What a mode lets others than the owner do.
 const OTHERS: u32 = 0o077;
 
+/// Ends the name of what is set aside while two files change places.
+const ASIDE: &str = ".p2p-aside";
+
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemDisk;
@@ -44,6 +47,10 @@ impl Disk for SystemDisk {
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         Ok(stat_of(&fs::metadata(path)?))
+    }
+
+    fn stat_name(&self, path: &Path) -> io::Result<Stat> {
+        Ok(stat_of(&fs::symlink_metadata(path)?))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -75,6 +82,13 @@ impl Disk for SystemDisk {
         fs::rename(from, to)
     }
 
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => exchange_by_turns(self, one, other),
+            result => Ok(result?),
+        }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -99,6 +113,21 @@ impl Disk for SystemDisk {
         }
         Ok(whole)
     }
+}
+
+/// Where the file system cannot exchange: by a third name beside the first. Nothing is replaced on the way; a crash between two of
+/// the steps leaves what was at `other` under that third name.
+fn exchange_by_turns(disk: &dyn Disk, one: &Path, other: &Path) -> io::Result<()> {
+    disk.stat_name(one)?;
+    let mut aside = one.as_os_str().to_owned();
+    aside.push(ASIDE);
+    let aside = Path::new(&aside);
+    disk.rename_new(other, aside)?;
+    if let Err(error) = disk.rename_new(one, other) {
+        disk.rename_new(aside, other)?;
+        return Err(error);
+    }
+    disk.rename_new(aside, one)
 }
 
 fn options(mode: OpenMode) -> OpenOptions {
@@ -240,6 +269,37 @@ mod tests {
         SystemDisk.sync_dir(folder.path()).unwrap();
         assert_eq!(SystemDisk.stat(&two).unwrap().stamp, file.stat().unwrap().stamp);
         assert_eq!(kind(SystemDisk.stat(&one)), Some(io::ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn two_names_change_places_and_nothing_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two, gone] = ["one", "two", "gone"].map(|name| folder.path().join(name));
+        let stamps = [&one, &two].map(|path| SystemDisk.open(path, OpenMode::Create).unwrap().stat().unwrap().stamp);
+        let now = || [&one, &two].map(|path| SystemDisk.stat_name(path).unwrap().stamp);
+        for exchange in [
+            |one: &Path, two: &Path| SystemDisk.exchange(one, two),
+            |one: &Path, two: &Path| exchange_by_turns(&SystemDisk, one, two),
+        ] {
+            exchange(&one, &two).unwrap();
+            assert_eq!(now(), [stamps[1], stamps[0]]);
+            exchange(&one, &two).unwrap();
+            assert_eq!(now(), stamps);
+            for (here, there) in [(&one, &gone), (&gone, &one)] {
+                assert_eq!(kind(exchange(here, there)), Some(io::ErrorKind::NotFound));
+            }
+            assert_eq!((now(), SystemDisk.list(folder.path()).unwrap().len()), (stamps, 2));
+        }
+    }
+
+    #[test]
+    fn a_name_is_looked_at_without_following_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [link, target] = ["link", "target"].map(|name| folder.path().join(name));
+        let target_stamp = SystemDisk.open(&target, OpenMode::Create).unwrap().stat().unwrap().stamp;
+        symlink(&target, &link).unwrap();
+        assert_eq!(SystemDisk.stat(&link).unwrap().stamp, target_stamp);
+        assert!(!SystemDisk.stat_name(&link).unwrap().stamp.is_same_file(&target_stamp));
     }
 
     #[test]

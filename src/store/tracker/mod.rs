@@ -7,6 +7,7 @@ mod fold;
 mod known;
 mod log;
 mod pages;
+pub mod public_key;
 mod secret;
 
 pub use fold::{Forget, Past, SnapshotReader};

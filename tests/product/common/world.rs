@@ -69,6 +69,13 @@ impl World {
         self.launch(index, &command, bound);
     }
 
+    /// Starts tracker `index` with more options, and waits until it listens.
+    pub(crate) fn start_tracker_with(&mut self, index: usize, options: &[&str]) {
+        let options = options.iter().map(|it| (*it).to_owned()).collect();
+        let command = [self.tracker_command(index), options].concat();
+        self.launch(index, &command, &self.addresses[index].clone());
+    }
+
     /// Starts tracker `index` with a command, and waits until it listens at `address`.
     pub(crate) fn launch(&mut self, index: usize, command: &[String], address: &str) {
         let name = format!("tracker-{}", index + 1);

@@ -390,6 +390,8 @@ pub enum Event {
     TrackerRefused { address: String, failure: crate::protocol::error::Failure },
     /// No tracker answers; transfers go on, commands wait.
     NoTracker,
+    /// The system refuses to accept peers that connect; the failure says why.
+    CannotAccept(crate::protocol::error::Failure),
     /// Hashing of a file that is being uploaded or verified; `done == total` ends it.
     Hashing { path: PathBuf, done: u64, total: u64 },
 }

@@ -26,6 +26,13 @@ pub(super) fn content(error: &ContentError, destination: &Path) -> Failure {
             ErrorCode::Io,
             format!("The partial file of {path} is gone, or another is in its place. resume_download begins anew."),
         ),
+        ContentError::Occupied(partial) => (
+            ErrorCode::Io,
+            format!(
+                "Another file is at {}, where what was fetched of {path} was kept. Move it away, then resume_download.",
+                partial.display()
+            ),
+        ),
         ContentError::Io(error) => return writing(error, destination),
     };
     Failure::new(code, message)
@@ -62,6 +69,15 @@ pub(super) fn hashing(error: &HashError, path: &Path) -> Failure {
             format!("{path} cannot be read: {error}. Check the path and its permissions."),
         ),
     }
+}
+
+/// Why no peer can connect for now.
+pub(super) fn accepting(error: &io::Error) -> Failure {
+    let message = format!(
+        "{error}. Transfers that are under way go on, and it is tried again all the time. If this lasts, start the client with \
+         fewer --max-peers, or let it open more files (ulimit -n)."
+    );
+    Failure::new(ErrorCode::Io, message)
 }
 
 /// The client's own database failed.

@@ -27,8 +27,8 @@ use crate::{
             downloads::{self, DownloadRecord, Progress},
             manifests,
         },
-        content::{ContentError, Partial, partial_path},
-        disk::{Disk, OpenMode},
+        content::{ContentError, Partial, discard, partial_path, take_back},
+        disk::{Disk, FileStamp, OpenMode},
     },
 };
 
@@ -115,11 +115,7 @@ fn reopen(
     manifest: &Manifest,
 ) -> Result<(Partial, Bitfield), ContentError> {
     let made = record.made.filter(|_| !Mutant::FetchAgain.is_on()).ok_or(ContentError::Lost)?;
-    let placed = disk.stat(&record.destination).map(|it| it.stamp);
-    if placed.is_ok_and(|placed| (placed.inode, placed.device) == (made.inode, made.device)) {
-        // The last step was interrupted after the rename: it is taken again.
-        disk.rename_new(&record.destination, &record.partial)?;
-    }
+    take_back(disk, &record.partial, &record.destination, &made)?;
     let (partial, marks) = Partial::reopen(disk, &record.partial, record.manifest.size, made)?;
     let mut have = downloads::durable(database, &record.file, marks.len()).map_err(io::Error::other)?;
     for piece in marks.present() {
@@ -141,10 +137,13 @@ fn reopen(
 }
 
 fn make_anew(disk: &dyn Disk, record: &DownloadRecord) -> Result<Partial, ContentError> {
-    match disk.remove(&record.partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        _ => Partial::create(disk, &record.partial, record.manifest.size),
-    }
+    discard(disk, &record.partial, own_partial(record))?;
+    Partial::create(disk, &record.partial, record.manifest.size)
+}
+
+/// What is to be looked for before a partial file is removed: the name of a repair's may be that of what it was to replace.
+fn own_partial(record: &DownloadRecord) -> Option<&FileStamp> {
+    record.made.as_ref().filter(|_| record.replaces.is_some())
 }
 
 fn copy_pieces(
@@ -169,9 +168,9 @@ fn copy_pieces(
 /// Removes what is left of a cancelled download.
 pub(super) async fn remove_partial(seams: &Seams, record: DownloadRecord) -> Result<(), Failure> {
     let disk = Arc::clone(&seams.env.disk);
-    let removed = seams.env.offload(move || match disk.remove(&record.partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failure::content(&error.into(), &record.partial)),
-        _ => Ok(()),
+    let removed = seams.env.offload(move || {
+        let removed = discard(&*disk, &record.partial, own_partial(&record));
+        removed.map_err(|error| failure::content(&error.into(), &record.partial))
     });
     removed.await
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Seams, hub::Input};
+use super::{Seams, failure, hub::Input};
 use crate::{
     protocol::{
         file_names,
@@ -19,7 +20,10 @@ use crate::{
         peer::{PeerMessage, read_block},
         piece::Block,
     },
-    roles::port::{self, Doorkeeper, Place},
+    roles::{
+        client::command::Event,
+        port::{self, Doorkeeper, Place},
+    },
     swarm::PeerId,
     transport::{
         Listener, Stream,
@@ -109,7 +113,8 @@ impl Drop for Handle {
 pub(super) async fn accept_all(seams: Arc<Seams>, listener: Box<dyn Listener>) {
     let keeper = Doorkeeper::new(port::fitted(&seams.env, PERCENT, port::for_strangers(HANDSHAKES.0, HANDSHAKES.1)));
     let serve = |stream, from, place| accept_one(Arc::clone(&seams), stream, from, place);
-    port::accept(&seams.env, listener, keeper, None, serve).await;
+    let tell = |error: &io::Error| seams.tell(Event::CannotAccept(failure::accepting(error)));
+    port::accept(&seams.env, listener, keeper, None, tell, serve).await;
 }
 
 async fn accept_one(seams: Arc<Seams>, stream: Box<dyn Stream>, from: SocketAddr, place: Place) {

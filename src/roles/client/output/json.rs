@@ -251,6 +251,7 @@ fn event_body(event: &Event) -> Option<(&'static str, Value)> {
             ("tracker_refused", json!({ "address": address, "error": error(failure) }))
         }
         Event::NoTracker => ("no_tracker", Value::Null),
+        Event::CannotAccept(failure) => ("cannot_accept", json!({ "error": error(failure) })),
         Event::Hashing { path, done, total } => {
             ("hashing", json!({ "path": path.to_string_lossy(), "done": done, "total": total }))
         }
@@ -349,6 +350,7 @@ mod tests {
         {"event":"share_suspended","group":"music","name":"old.bin","path":"/home/ann/old.bin","reason":"the file has changed; upload it again"}
         {"event":"tracker_lost","address":"10.0.0.1:5000"}
         {"event":"no_tracker"}
+        {"event":"cannot_accept","error":{"code":"io","message":"Too many open files (os error 24)."}}
         {"event":"hashing","path":"/home/ann/a song.mp3","done":1,"total":4}
         "#);
     }

@@ -185,6 +185,7 @@ pub(super) fn events() -> Vec<Event> {
         Event::ShareSuspended(suspended()),
         Event::TrackerLost { address: "10.0.0.1:5000".into() },
         Event::NoTracker,
+        Event::CannotAccept(Failure::new(ErrorCode::Io, "Too many open files (os error 24).")),
         Event::Hashing { path: "/home/ann/a song.mp3".into(), done: 1, total: 4 },
     ]
 }

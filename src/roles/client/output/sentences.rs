@@ -107,6 +107,7 @@ pub(super) fn event_text(event: &Event) -> Option<String> {
         Event::TrackerFound { address } => format!("Connected to tracker {address}."),
         Event::TrackerLost { address } => format!("Lost tracker {address}; trying the others."),
         Event::TrackerRefused { address, failure } => format!("Tracker {address} is refused: {}", failure.message),
+        Event::CannotAccept(failure) => format!("No peer can connect for now: {}", failure.message),
         Event::NoTracker => "No tracker answers. Transfers go on; commands wait for one.".to_owned(),
         Event::Hashing { path, done, total } => {
             format!("Hashing {}: {} %", path.to_string_lossy(), percent(*done, *total))

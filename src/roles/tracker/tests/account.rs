@@ -8,7 +8,8 @@ use crate::protocol::{
     client::{Answer, Notice, Request, SessionEntry},
     device::DeviceSecret,
     error::{ErrorCode, Failure},
-    ticket::{Session, Signed},
+    ids::SessionId,
+    ticket::{SESSION_LIFE, Session, SessionRef, Signed},
 };
 
 #[tokio::test(start_paused = true)]
@@ -131,11 +132,83 @@ async fn a_session_of_a_tracker_not_met_yet_is_not_refused_for_good() {
     cluster.network.heal(1, 2);
     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
     assert!(ann.dial(&cluster.info, 2).await.unwrap().is_ok());
-    // Who has met every listed tracker knows a stranger's signature for what it is.
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_outlives_the_key_of_the_tracker_that_signed_it_where_its_record_does() {
+    let mut cluster = Cluster::new(2).await;
+    let (mut ann, mut bob) = (cluster.client(1, 1).await, cluster.client(2, 1).await);
+    ann.register("ann").await;
+    bob.register("bob").await;
+    cluster.settle().await;
+    cluster.stop(1).await;
+    cluster.lose_disk(1);
+    cluster.stop(2).await;
+    cluster.readmit(1);
+    cluster.start(1).await;
+    cluster.start(2).await;
+    cluster.settle().await;
+    for no in [1, 2] {
+        assert!(ann.dial(&cluster.info, no).await.unwrap().is_ok(), "at tracker {no}");
+        assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
+    }
+    // A statement that no tracker signed is worth what the record of that very device is worth.
     let stranger = DeviceSecret::from_seed([66; 32]);
-    let session: Session = ann.session.take().unwrap().open(0).unwrap();
-    ann.session = Some(Signed::seal(&session, &stranger));
+    let own: Session = bob.session.clone().unwrap().open(0).unwrap();
+    let hers: Session = ann.session.clone().unwrap().open(0).unwrap();
+    let nobodys = SessionRef { id: SessionId([9; 32]), ..own.session };
+    let made_up = [
+        hers.clone(),
+        Session { device: own.device, ..hers.clone() },
+        Session { user: hers.user, ..own.clone() },
+        Session { session: nobodys, expires_ms: u64::MAX, ..own },
+    ];
+    for session in made_up {
+        bob.session = Some(Signed::seal(&session, &stranger));
+        let refused = bob.dial(&cluster.info, 2).await.unwrap().unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotLoggedIn, "{session:?}");
+    }
+    // It ends like any other.
+    let stolen = ann.session.clone();
+    ann.done(Request::Logout).await;
+    ann.session = stolen;
+    for no in [1, 2] {
+        assert_eq!(ann.dial(&cluster.info, no).await.unwrap().unwrap_err().code, ErrorCode::NotLoggedIn);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_a_lost_key_ends_with_a_new_password_and_with_its_time() {
+    let mut cluster = Cluster::new(2).await;
+    let (mut ann, mut bob) = (cluster.client(1, 1).await, cluster.client(2, 2).await);
+    ann.register("ann").await;
+    cluster.settle().await;
+    bob.log_in("ann", "secret").await.unwrap();
+    cluster.stop(1).await;
+    cluster.lose_disk(1);
+    cluster.stop(2).await;
+    cluster.readmit(1);
+    cluster.start(1).await;
+    cluster.start(2).await;
+    cluster.settle().await;
+    let hers: Session = ann.session.clone().unwrap().open(0).unwrap();
+    assert!(ann.dial(&cluster.info, 2).await.unwrap().is_ok());
+    bob.dial(&cluster.info, 2).await;
+    let change = Request::ChangePassword { old: password("secret"), new: password("better") };
+    assert!(matches!(bob.ask(change).await, Ok(Answer::LoggedIn { .. })));
+    // It says that it was opened with the new password: the record knows better.
+    let bobs: Session = bob.session.clone().unwrap().open(0).unwrap();
+    let later = SessionRef { opened_with: bobs.session.opened_with, ..hers.session };
+    let stranger = DeviceSecret::from_seed([66; 32]);
+    ann.session = Some(Signed::seal(&Session { session: later, ..hers }, &stranger));
     assert_eq!(ann.dial(&cluster.info, 2).await.unwrap().unwrap_err().code, ErrorCode::NotLoggedIn);
+    // Thirty days later nobody is logged in by a record alone.
+    bob.session = Some(Signed::seal(&Session { expires_ms: u64::MAX, ..bobs }, &stranger));
+    assert!(bob.dial(&cluster.info, 2).await.unwrap().is_ok());
+    cluster.stop(2).await;
+    cluster.set_clock_ahead(2, SESSION_LIFE);
+    cluster.start(2).await;
+    assert_eq!(bob.dial(&cluster.info, 2).await.unwrap().unwrap_err().code, ErrorCode::NotLoggedIn);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use super::{
     network::{Network, OffClock},
 };
 use crate::{
-    protocol::{ids::TrackerNo, tracker_info::TrackerInfo, version::VersionVector},
+    protocol::{ids::TrackerNo, readmission::Readmission, tracker_info::TrackerInfo, version::VersionVector},
     roles::{
         environment::{Environment, Offload},
         tracker::{Limits, PasswordCost, Tracker, TrackerConfig},
@@ -30,6 +30,7 @@ pub(super) struct Cluster {
     start: Instant,
     ahead_ms: Vec<u64>,
     starts: u8,
+    readmitted: Option<u16>,
 }
 
 impl Cluster {
@@ -49,6 +50,7 @@ impl Cluster {
             start: Instant::now(),
             ahead_ms: ahead_ms.to_vec(),
             starts: 0,
+            readmitted: None,
         };
         for no in 1..=ahead_ms.len() {
             cluster.start(no).await;
@@ -67,7 +69,7 @@ impl Cluster {
         let host = self.network.host(u8::try_from(no).unwrap());
         let env = Environment::new(host, Arc::new(SystemDisk), Arc::new(clock), Offload::Inline, [self.starts; 32]);
         let config = TrackerConfig {
-            readmit: Vec::new(),
+            readmit: self.readmitted.filter(|other| usize::from(*other) != no).map(readmission).into_iter().collect(),
             info: self.info.clone(),
             no: TrackerNo(u16::try_from(no).unwrap()),
             data_dir: self.folders[no - 1].path().join("data"),
@@ -117,6 +119,16 @@ impl Cluster {
         self.folders[no - 1] = tempfile::tempdir().unwrap();
     }
 
+    /// Trackers that are started from now on let this one in with whatever key it has now.
+    pub(super) fn readmit(&mut self, no: u16) {
+        self.readmitted = Some(no);
+    }
+
+    /// From its next start on, a tracker's clock is that much ahead.
+    pub(super) fn set_clock_ahead(&mut self, no: usize, by: Duration) {
+        self.ahead_ms[no - 1] = u64::try_from(by.as_millis()).unwrap();
+    }
+
     pub(super) fn tracker(&self, no: usize) -> &Tracker {
         self.running[no - 1].as_ref().unwrap()
     }
@@ -149,6 +161,10 @@ impl Cluster {
         client.dial(&self.info, no).await;
         client
     }
+}
+
+fn readmission(no: u16) -> Readmission {
+    Readmission { no: TrackerNo(no), key: None }
 }
 
 fn view(tracker: &Tracker) -> (VersionVector, crate::protocol::hash::Blake3Hash) {

@@ -1,10 +1,10 @@
 //! Clients that share and download for real: links, disk and hashing, on a network and with a tracker in memory, on a
 //! clock that stands still while anybody has something to do.
 
-mod starved;
 mod stranger;
 mod streams;
 mod town;
+mod troubled;
 
 use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
@@ -451,7 +451,7 @@ async fn a_share_stays_one_while_the_process_is_out_of_descriptors() {
     let town = Town::start().await;
     let (mut ann, bob) = (town.client("ann").await, town.client("bob").await);
     ann.upload(&town.write("file", 3 * PIECE)).await;
-    let out_of_descriptors = |is_so| ann.disk.0.store(is_so, Ordering::SeqCst);
+    let out_of_descriptors = |is_so| ann.disk.starved.store(is_so, Ordering::SeqCst);
     out_of_descriptors(true);
     bob.download("file").await;
     sleep(Duration::from_secs(20)).await;
@@ -658,4 +658,29 @@ async fn damage_is_named_and_repaired() {
     assert!(std::fs::read(&path).unwrap() == content(size));
     assert_eq!(uploaded(&ann).await - sent, PIECE as u64);
     assert_eq!(shares(&bob).await[0].suspended, None);
+    assert_eq!(bob.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_spares_a_file_that_came_after_the_damaged_one_was_compared() {
+    let town = Town::start().await;
+    let (ann, bob) = (town.client("ann").await, town.client("bob").await);
+    let size = 3 * PIECE + 5;
+    ann.upload(&town.write("file", size)).await;
+    let path = bob.download("file").await;
+    bob.wait().await.unwrap();
+    std::fs::write(&path, content(size - 1)).unwrap();
+    let (another, place) = (bob.folder.join("another"), path.clone());
+    std::fs::write(&another, "somebody's").unwrap();
+    bob.disk.before_exchange(move || std::fs::rename(another, place).unwrap());
+    bob.exchange.verify_file(group(), name("file")).await.unwrap();
+    assert_eq!(bob.wait().await.unwrap_err().code, ErrorCode::DestinationExists);
+    assert_eq!(std::fs::read(&path).unwrap(), b"somebody's");
+    // Nothing that was fetched is lost, either.
+    std::fs::rename(&path, bob.folder.join("elsewhere")).unwrap();
+    let sent = uploaded(&ann).await;
+    bob.exchange.resume_download(group(), name("file")).await.unwrap();
+    bob.wait().await.unwrap();
+    assert!(std::fs::read(&path).unwrap() == content(size));
+    assert_eq!((uploaded(&ann).await, bob.leftovers()), (sent, Vec::<String>::new()));
 }

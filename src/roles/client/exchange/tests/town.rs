@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::starved::Starved;
+use super::troubled::Troubled;
 use crate::{
     protocol::{
         client::{
@@ -430,7 +430,7 @@ impl Transport for Far {
 pub(super) struct Client {
     pub(super) exchange: Exchange,
     pub(super) env: Environment,
-    pub(super) disk: Arc<Starved>,
+    pub(super) disk: Arc<Troubled>,
     pub(super) events: broadcast::Receiver<Event>,
     pub(super) resumed: Resumed,
     pub(super) folder: PathBuf,
@@ -441,7 +441,7 @@ impl Client {
         let folder = town.folder.path().join(name);
         let dir = DataDir::open(&SystemDisk, &folder).unwrap();
         let seed = *blake3::hash(name.as_bytes()).as_bytes();
-        let disk = Arc::new(Starved::default());
+        let disk = Arc::new(Troubled::default());
         let env = Environment::new(net, Arc::clone(&disk) as _, Arc::new(StoppedClock), Offload::Inline, seed);
         let identity = Arc::new(DeviceSecret::from_seed(seed));
         let listener = town.net.listen("").await.unwrap();

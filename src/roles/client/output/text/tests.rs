@@ -160,6 +160,7 @@ fn events_are_sentences() {
     * [music] old.bin is not shared: the file has changed; upload it again
     * Lost tracker 10.0.0.1:5000; trying the others.
     * No tracker answers. Transfers go on; commands wait for one.
+    * No peer can connect for now: Too many open files (os error 24).
     * Hashing /home/ann/a song.mp3: 25 %
     ");
 }
