@@ -27,8 +27,8 @@ const DEFAULT_GAP_S: f64 = 0.125;
 /// A piece is best sent by one peer from its first block to its last, since uploaders serve piece by piece. So the order is: the
 /// piece last asked of this peer; with a turn, the piece it suggests; the rarest one begun that nobody is on the way with; a new one,
 /// while fewer than `open_limit` are open; and then the rest of one that another peer is sending. With nobody but seeders around,
-/// nothing is there to trade and rarity means nothing: then pieces are taken in file order, begun ones first, so that the hash of
-/// the whole file can follow closely.
+/// nothing is there to trade, and neither rarity nor what they suggest means anything: then pieces are taken in file order, begun
+/// ones first, so that the hash of the whole file can follow closely.
 pub(super) fn next_block(
     pieces: &mut Pieces,
     peer: PeerId,
@@ -42,12 +42,10 @@ pub(super) fn next_block(
     if !remote.may_begin() {
         return None;
     }
-    if let Some(block) = suggested(pieces, peer, remote, open_limit) {
-        return Some(block);
-    }
     let in_order = pieces.availability.only_seeders();
-    let begun = if in_order { begun(pieces, peer, remote, |_| true) } else { None };
-    begun
+    let wanted =
+        if in_order { begun(pieces, peer, remote, |_| true) } else { suggested(pieces, peer, remote, open_limit) };
+    wanted
         .or_else(|| orphan(pieces, peer, remote, rng))
         .or_else(|| new_piece(pieces, peer, remote, open_limit, rng))
         .or_else(|| self::begun(pieces, peer, remote, |_| true))
