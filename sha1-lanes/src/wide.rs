@@ -27,7 +27,7 @@ pub(super) fn compress(states: &mut [State; LANES], lanes: &[&[[u8; BLOCK]]; LAN
     let mut state = gather(states);
     let constants = constants();
     for at in 0..lanes[0].len() {
-        let mut rounds = Rounds::begin(state, &rows(lanes, at));
+        let mut rounds = Rounds::begin(&state, &rows(lanes, at));
         for turn in 0..20 {
             rounds.one::<CHOOSE>(turn, constants[0]);
         }
@@ -40,7 +40,7 @@ pub(super) fn compress(states: &mut [State; LANES], lanes: &[&[[u8; BLOCK]]; LAN
         for turn in 60..80 {
             rounds.one::<PARITY>(turn, constants[3]);
         }
-        state = rounds.end(state);
+        state = rounds.end(&state);
     }
     scatter(&state, states);
 }
@@ -58,7 +58,7 @@ pub(super) fn compress_beside(
     let mut lane = Lane::load(one);
     let [choose, first, majority, second] = constants();
     for (at, ones) in ones.as_chunks::<LANES>().0.iter().enumerate() {
-        let mut rounds = Rounds::begin(state, &rows(lanes, at));
+        let mut rounds = Rounds::begin(&state, &rows(lanes, at));
         lane = five_beside::<CHOOSE, 0>(&mut rounds, choose, lane, &ones[0]);
         lane = five_beside::<CHOOSE, 5>(&mut rounds, choose, lane, &ones[1]);
         lane = five_beside::<CHOOSE, 10>(&mut rounds, choose, lane, &ones[2]);
@@ -75,7 +75,7 @@ pub(super) fn compress_beside(
         lane = five_beside::<PARITY, 65>(&mut rounds, second, lane, &ones[13]);
         lane = five_beside::<PARITY, 70>(&mut rounds, second, lane, &ones[14]);
         lane = five_beside::<PARITY, 75>(&mut rounds, second, lane, &ones[15]);
-        state = rounds.end(state);
+        state = rounds.end(&state);
     }
     scatter(&state, states);
     *one = lane.store();
@@ -149,15 +149,15 @@ struct Rounds {
 impl Rounds {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn begin(state: [__m512i; 5], rows: &[__m512i; LANES]) -> Self {
-        Self { state, words: turned(rows) }
+    fn begin(state: &[__m512i; 5], rows: &[__m512i; LANES]) -> Self {
+        Self { state: *state, words: turned(rows) }
     }
 
     /// The state behind the block, which began with `before`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn end(self, before: [__m512i; 5]) -> [__m512i; 5] {
-        let mut state = before;
+    fn end(self, before: &[__m512i; 5]) -> [__m512i; 5] {
+        let mut state = *before;
         for (sum, new) in state.iter_mut().zip(self.state) {
             *sum = _mm512_add_epi32(*sum, new);
         }
@@ -251,8 +251,10 @@ fn gather(states: &[State; LANES]) -> [__m512i; 5] {
         for (of, state) in of.iter_mut().zip(states) {
             *of = state[at].cast_signed();
         }
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = of;
-        *word = _mm512_set_epi32(p, o, n, m, l, k, j, i, h, g, f, e, d, c, b, a);
+        *word = _mm512_set_epi32(
+            of[15], of[14], of[13], of[12], of[11], of[10], of[9], of[8], of[7], of[6], of[5], of[4], of[3], of[2],
+            of[1], of[0],
+        );
     }
     all
 }

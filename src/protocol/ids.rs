@@ -151,6 +151,9 @@ pub fn parse_device_key(text: &str) -> Option<DeviceKey> {
     Some(DeviceKey(bytes.try_into().ok()?))
 }
 
+/// Bytes that are put together before they are hashed.
+const JOINED: usize = 256;
+
 /// A context of hashes that are taken by the million: its key is made once.
 pub(crate) struct Context {
     name: &'static str,
@@ -162,18 +165,50 @@ impl Context {
         Self { name, key: OnceLock::new() }
     }
 
-    /// A hasher that has seen nothing yet.
-    pub(crate) fn hasher(&self) -> blake3::Hasher {
-        blake3::Hasher::new_from_context_key(self.key.get_or_init(|| hazmat::hash_derive_key_context(self.name)))
+    /// A hash of nothing yet.
+    pub(crate) fn begin(&self) -> Hashing<'_> {
+        let key = self.key.get_or_init(|| hazmat::hash_derive_key_context(self.name));
+        Hashing { key, begun: None, joined: [0; JOINED], length: 0 }
     }
 
     /// What [`hash_parts`] makes.
     pub(crate) fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut hasher = self.hasher();
+        let mut hashing = self.begin();
         for part in parts {
-            hasher.update(part);
+            hashing.add(part);
         }
-        *hasher.finalize().as_bytes()
+        hashing.finish()
+    }
+}
+
+/// A hash of parts under way. Few bytes are put together and hashed at once: a hasher is large, and dear to set up and to move.
+pub(crate) struct Hashing<'a> {
+    key: &'a ContextKey,
+    begun: Option<Box<blake3::Hasher>>,
+    joined: [u8; JOINED],
+    length: usize,
+}
+
+impl Hashing<'_> {
+    /// Takes another part.
+    pub(crate) fn add(&mut self, part: &[u8]) {
+        if let Some(place) = self.joined.get_mut(self.length..self.length + part.len()) {
+            place.copy_from_slice(part);
+            self.length += part.len();
+        } else {
+            let hasher = self.begun.get_or_insert_with(|| Box::new(blake3::Hasher::new_from_context_key(self.key)));
+            hasher.update(&self.joined[..self.length]).update(part);
+            self.length = 0;
+        }
+    }
+
+    /// The hash of all parts.
+    pub(crate) fn finish(self) -> [u8; 32] {
+        let rest = &self.joined[..self.length];
+        match self.begun {
+            Some(mut hasher) => *hasher.update(rest).finalize().as_bytes(),
+            None => *blake3::Hasher::new_from_context_key(self.key).update(rest).finalize().as_bytes(),
+        }
     }
 }
 
@@ -212,7 +247,10 @@ mod tests {
     #[test]
     fn a_key_made_once_hashes_alike() {
         static CONTEXT: Context = Context::new("p2p bench");
-        assert_eq!(CONTEXT.hash(&[b"one", b"two"]), hash_parts("p2p bench", &[b"one", b"two"]));
+        let long = [7; JOINED + 1];
+        for parts in [&[b"one".as_slice(), b"two"][..], &[b"one", &long, b"two"], &[&long[1..], b"", b"two"], &[]] {
+            assert_eq!(CONTEXT.hash(parts), hash_parts("p2p bench", parts));
+        }
     }
 
     #[test]

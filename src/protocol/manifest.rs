@@ -65,13 +65,14 @@ impl ManifestHeader {
     /// The manifest's identity: BLAKE3 over all that the header says.
     pub fn id(&self) -> ManifestId {
         static CONTEXT: Context = Context::new("p2p 2026 manifest id");
-        let mut hasher = CONTEXT.hasher();
-        hasher.update(&(self.name.as_str().len() as u64).to_le_bytes()).update(self.name.as_str().as_bytes());
-        hasher.update(&self.size.to_le_bytes()).update(&self.sha1.0).update(&self.blake3.0);
-        for page in &self.pages {
-            hasher.update(&page.0);
+        let (mut hashing, name) = (CONTEXT.begin(), self.name.as_str().as_bytes());
+        for part in [&(name.len() as u64).to_le_bytes(), name, &self.size.to_le_bytes(), &self.sha1.0, &self.blake3.0] {
+            hashing.add(part);
         }
-        ManifestId(*hasher.finalize().as_bytes())
+        for page in &self.pages {
+            hashing.add(&page.0);
+        }
+        ManifestId(hashing.finish())
     }
 
     /// Number of pieces.

@@ -17,6 +17,7 @@ pub mod readmission;
 pub mod record;
 mod sha1_sum;
 pub mod sync;
+mod text;
 pub mod ticket;
 pub mod tracker_info;
 pub mod version;

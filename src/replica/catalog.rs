@@ -6,9 +6,10 @@ use super::{
     claim::{Claims, Renamed},
     effect::Effect,
     few::FewSet,
-    fingerprint::Fingerprint,
-    fold::{Touched, Trail},
+    fingerprint::{Fact, Fingerprint},
+    fold::Touched,
     group::{Before, Group},
+    ledger::Ledger,
     membership::State,
     session::{Opened, Sessions},
     share::{Begun, Shares, Turned},
@@ -18,12 +19,15 @@ use super::{
 use crate::protocol::{
     client::Standing,
     hash::Blake3Hash,
-    ids::{DeviceKey, FileId, GroupId, MembershipId, RequestId, SessionId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, SessionId, ShareId, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
-    record::{Change, ChangeBody, Done, EndReason, Kept, Tombstone, Verdict},
+    record::{Change, ChangeBody, EndReason, Kept, Tombstone, Verdict},
     version::{Timestamp, VersionVector},
 };
+
+/// What a file is called, as a fact.
+pub(super) const FILE_NAME: &[u8] = b"file name";
 
 /// A tracker's copy of everything: a pure function of the *set* of changes applied, whatever their order, batching and
 /// repetition. Only effects depend on the order: they tell what was news here.
@@ -32,8 +36,7 @@ use crate::protocol::{
 /// also before those they rest on. [`fold`](Self::fold) forgets what is over, and changes no answer and no digest by it.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    vector: VersionVector,
-    latest: Timestamp,
+    pub(super) ledger: Ledger,
     pub(super) users: IdTable<UserId, User>,
     pub(super) user_names: Claims<UserName, UserId>,
     pub(super) groups: IdTable<GroupId, Box<Group>>,
@@ -42,12 +45,9 @@ pub struct Catalog {
     pub(super) sessions: Sessions,
     /// Groups owned, and requests pending, of each user who has any: derived.
     pub(super) holdings: BTreeMap<UserId, Holdings>,
-    pub(super) requests: IdTable<RequestId, Known>,
-    /// Changes that are not known to be stable, and what they touched: there may be something to forget once they are.
-    pub(super) touched: Trail,
     /// What could not be forgotten yet though all that touched it is stable.
     pub(super) waiting: BTreeSet<Touched>,
-    fingerprint: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
 }
 
 /// What a user has that is bounded.
@@ -59,42 +59,6 @@ pub(super) struct Holdings {
     pub(super) requests: usize,
 }
 
-/// A known request.
-#[derive(Clone, Debug)]
-pub(super) struct Known {
-    done: Deed,
-    /// Its changes that are not forgotten.
-    pub(super) changes: u32,
-}
-
-/// What a request did, small where it says no more than the request itself.
-#[derive(Clone, Debug)]
-enum Deed {
-    Plain,
-    Shared,
-    Told(Box<Done>),
-}
-
-impl Known {
-    fn new(done: Done, changes: u32) -> Self {
-        Self { done: Deed::Told(Box::new(done)), changes }
-    }
-
-    /// What the request did.
-    pub(super) fn done(&self, request: &RequestId) -> Done {
-        match &self.done {
-            Deed::Plain => Done::Plain,
-            Deed::Shared => Done::Shared((*request).into()),
-            Deed::Told(done) => (**done).clone(),
-        }
-    }
-
-    /// The share that it began is forgotten.
-    pub(super) fn forget_share(&mut self, file: FileId, name: FileName) {
-        self.done = Deed::Told(Box::new(Done::SharedOnce { file, name }));
-    }
-}
-
 impl Catalog {
     /// A catalog of nothing.
     pub fn new() -> Self {
@@ -103,23 +67,23 @@ impl Catalog {
 
     /// All changes applied.
     pub fn vector(&self) -> &VersionVector {
-        &self.vector
+        &self.ledger.vector
     }
 
     /// The greatest stamp applied: where a clock goes on after a restart.
     pub fn latest(&self) -> Timestamp {
-        self.latest
+        self.ledger.latest
     }
 
     /// Digest of the derived state and the vector; equal at every tracker that knows the same changes. Costs one hash.
     pub fn digest(&self) -> Blake3Hash {
-        self.fingerprint.digest(&self.vector)
+        self.fingerprint.digest(self.vector())
     }
 
     /// Applies a change and tells what is different now. A change known already, or one that skips its origin's counter,
     /// is ignored.
     pub fn apply(&mut self, change: &Change) -> Vec<Effect> {
-        if change.dot.counter != self.vector.counter(&change.dot.origin) + 1 {
+        if change.dot.counter != self.vector().counter(&change.dot.origin) + 1 {
             return Vec::new();
         }
         self.merge(change, None)
@@ -131,15 +95,6 @@ impl Catalog {
         self.merge(&kept.change, kept.verdict);
     }
 
-    /// Applies changes that were kept of a log, group after group: what is known of one then lies in the processor's cache.
-    /// Whatever the order, the same comes of it.
-    pub fn restore_all(&mut self, mut kept: Vec<Kept>) {
-        kept.sort_by_cached_key(|one| by_group(&one.change.body));
-        for one in &kept {
-            self.restore(one);
-        }
-    }
-
     /// Takes note of what is forgotten: all changes of `folded` count as applied, the latest of them stamped `latest`.
     pub fn forgotten(
         &mut self,
@@ -147,29 +102,32 @@ impl Catalog {
         latest: Timestamp,
         tombstones: impl IntoIterator<Item = Tombstone>,
     ) {
-        self.vector.merge(folded);
-        self.latest = self.latest.max(latest);
-        self.touched.sort();
-        for Tombstone { request, done } in tombstones {
-            self.requests.entry(request).or_insert_with(|| Known::new(done, 0));
-        }
+        self.ledger.forgotten(folded, latest, tombstones);
     }
 
     fn merge(&mut self, change: &Change, verdict: Option<Verdict>) -> Vec<Effect> {
-        self.vector.insert(change.dot);
-        self.latest = self.latest.max(change.at);
-        self.note_request(change);
-        self.touched.add(change.dot, Touched::by(change));
+        self.ledger.note(change);
         let mut out = Vec::new();
+        self.merge_body(change, verdict, &mut out);
+        out
+    }
+
+    /// Merges a change of which the ledger has taken note.
+    pub(super) fn merge_body(&mut self, change: &Change, verdict: Option<Verdict>, out: &mut Vec<Effect>) {
         match &change.body {
             ChangeBody::UserCreated { .. } | ChangeBody::CredentialSet { .. } | ChangeBody::UserClosed { .. } => {
-                self.apply_user(change, &mut out);
+                self.apply_user(change, out);
             }
-            ChangeBody::ShareBegun { manifest, .. } => self.begin_share(change, manifest, &mut out),
+            ChangeBody::ShareBegun { manifest, .. } => {
+                let id = manifest.id();
+                if let Some(begun) = Begun::new(change, &id) {
+                    self.begin_share(change.request.into(), begun, manifest, id, out);
+                }
+            }
             ChangeBody::ShareEnded { shares, user } => {
                 self.shares.end(change, shares, *user);
                 for share in shares {
-                    self.refresh_share(*share, &mut out);
+                    self.refresh_share(*share, out);
                 }
             }
             ChangeBody::SessionOpened { user, device, opened_with } => {
@@ -183,29 +141,11 @@ impl Catalog {
                 self.with_session(*user, &ids, |sessions| sessions.end(change, ended, *user));
                 out.push(Effect::SessionsEnded { user: *user });
             }
-            ChangeBody::GroupCreated { .. } => self.apply_group(change.request.into(), change, None, &mut out),
+            ChangeBody::GroupCreated { .. } => self.apply_group(change.request.into(), change, None, out),
             ChangeBody::OwnerSet { group, .. }
             | ChangeBody::MembershipRequested { group, .. }
             | ChangeBody::MembershipAccepted { group, .. }
-            | ChangeBody::MembershipEnded { group, .. } => self.apply_group(*group, change, verdict, &mut out),
-        }
-        out
-    }
-
-    /// Remembers the request. Of two changes with one request the lesser answer counts, so that order does not.
-    fn note_request(&mut self, change: &Change) {
-        let known = self.requests.entry(change.request).or_insert(Known { done: Deed::Plain, changes: 0 });
-        known.changes += 1;
-        let done = match &change.body {
-            ChangeBody::MembershipEnded { group, user, by, reason, rests_on, .. } if user == by => {
-                Done::Left { group: *group, reason: *reason, owned: !rests_on.is_empty() }
-            }
-            ChangeBody::ShareBegun { .. } => Done::Shared(change.request.into()),
-            ChangeBody::CredentialSet { user, .. } => Done::PasswordSet(*user),
-            _ => return,
-        };
-        if rank(&done) > rank(&known.done(&change.request)) {
-            known.done = if matches!(done, Done::Shared(_)) { Deed::Shared } else { Deed::Told(Box::new(done)) };
+            | ChangeBody::MembershipEnded { group, .. } => self.apply_group(*group, change, verdict, out),
         }
     }
 
@@ -273,9 +213,13 @@ impl Catalog {
     }
 
     fn apply_group(&mut self, id: GroupId, change: &Change, verdict: Option<Verdict>, out: &mut Vec<Effect>) {
-        let group = self.groups.entry(id).or_default();
-        let before = group.apply(id, change, verdict);
-        let claim = group.claim().cloned();
+        let before = self.groups.entry(id).or_default().apply(id, change, verdict);
+        self.follow_group(id, &before, out);
+    }
+
+    /// Makes everything follow what has become of a group.
+    pub(super) fn follow_group(&mut self, id: GroupId, before: &Before, out: &mut Vec<Effect>) {
+        let claim = self.groups[&id].claim().cloned();
         let renamed = self.group_names.set(id, claim);
         for Renamed { id, from, to } in renamed {
             self.count_name(
@@ -289,9 +233,9 @@ impl Catalog {
                 out.push(Effect::GroupRenamed { group: id, from, to });
             }
         }
-        let shares = self.count_group(id, &before);
-        self.note_holdings(id, &before);
-        self.note_standings(id, &before, out);
+        let shares = self.count_group(id, before);
+        self.note_holdings(id, before);
+        self.note_standings(id, before, out);
         for share in shares {
             self.refresh_share(share, out);
         }
@@ -388,20 +332,14 @@ impl Catalog {
         }
     }
 
-    fn begin_share(&mut self, change: &Change, manifest: &ManifestHeader, out: &mut Vec<Effect>) {
-        let ChangeBody::ShareBegun { group, user, device, membership, .. } = &change.body else { return };
-        let manifest_id = manifest.id();
-        let begun = Begun {
-            at: change.at,
-            dot: change.dot,
-            taken_by: change.taken_by,
-            group: *group,
-            file: FileId::of(group, &manifest_id),
-            user: *user,
-            device: *device,
-            membership: *membership,
-        };
-        let id = change.request.into();
+    pub(super) fn begin_share(
+        &mut self,
+        id: ShareId,
+        begun: Begun,
+        manifest: &ManifestHeader,
+        manifest_id: ManifestId,
+        out: &mut Vec<Effect>,
+    ) {
         if let Some((replaced, turned)) = self.shares.begin(id, begun, manifest, manifest_id) {
             self.instance_shares(&replaced).remove(&id);
             self.note_share(turned, out);
@@ -430,19 +368,23 @@ impl Catalog {
     fn note_share(&mut self, turned: Option<Turned>, out: &mut Vec<Effect>) {
         let Some(Turned { id, live, begun, renamed }) = turned else { return };
         let Begun { group, file, user, device, .. } = begun;
-        self.count(live, &[b"share", &id.0, &file.0, &user.0, &device.0]);
+        self.fingerprint.set(live, &begun.fact(&id));
         out.push(if live {
             Effect::ShareBegun { group, file, user, device }
         } else {
             Effect::ShareEnded { group, file, user, device }
         });
+        self.note_file_names(group, renamed, out);
+    }
+
+    pub(super) fn note_file_names(
+        &mut self,
+        group: GroupId,
+        renamed: Vec<Renamed<FileName, FileId>>,
+        out: &mut Vec<Effect>,
+    ) {
         for Renamed { id, from, to } in renamed {
-            self.count_name(
-                b"file name",
-                &id.0,
-                from.as_ref().map(FileName::as_str),
-                to.as_ref().map(FileName::as_str),
-            );
+            self.count_name(FILE_NAME, &id.0, from.as_ref().map(FileName::as_str), to.as_ref().map(FileName::as_str));
             let from = from.or_else(|| self.shares.names(&group)?.claimed(&id).cloned());
             if let (Some(from), Some(to)) = (from, to).distinct() {
                 out.push(Effect::FileRenamed { group, file: id, from, to });
@@ -451,7 +393,7 @@ impl Catalog {
     }
 
     fn count(&mut self, holds: bool, fact: &[&[u8]]) {
-        if holds { self.fingerprint.add(fact) } else { self.fingerprint.remove(fact) }
+        self.fingerprint.set(holds, &Fact::of(fact));
     }
 
     fn count_name(&mut self, kind: &[u8], id: &[u8], from: Option<&str>, to: Option<&str>) {
@@ -463,37 +405,12 @@ impl Catalog {
     }
 }
 
-/// Accounts and sessions, then groups one by one, then what may be of several.
-fn by_group(body: &ChangeBody) -> (u8, Option<GroupId>) {
-    match body {
-        ChangeBody::OwnerSet { group, .. }
-        | ChangeBody::MembershipRequested { group, .. }
-        | ChangeBody::MembershipAccepted { group, .. }
-        | ChangeBody::MembershipEnded { group, .. }
-        | ChangeBody::ShareBegun { group, .. } => (2, Some(*group)),
-        ChangeBody::GroupCreated { .. } => (1, None),
-        ChangeBody::ShareEnded { .. } => (3, None),
-        _ => (0, None),
-    }
-}
-
 /// What counts of a state: what is over does not, since it may be forgotten, and a dissolved group has no requests.
 fn listed(state: State, is_live: bool) -> State {
     match state {
         State::Requested if !is_live => State::Unknown,
         State::Ended => State::Unknown,
         state => state,
-    }
-}
-
-/// Of two changes with one request the answer that says more counts.
-fn rank(done: &Done) -> (u8, [u8; 32], bool, bool) {
-    match done {
-        Done::Plain => (0, [0; 32], false, false),
-        Done::Left { group, reason, owned } => (1, group.0, *reason == EndReason::Left, *owned),
-        Done::Shared(share) => (2, share.0, false, false),
-        Done::SharedOnce { file, .. } => (2, file.0, false, false),
-        Done::PasswordSet(user) => (3, user.0, false, false),
     }
 }
 

@@ -6,7 +6,7 @@
 //! different names never derive the same one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, hash_map::Entry},
     hash::Hash,
 };
 
@@ -169,6 +169,23 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
             touched.insert(claim.name);
         }
         self.rename(&Self::with_bases(&touched), (id, called))
+    }
+
+    /// Lets `id`, which has no claim, take a name that nobody claims and nobody else can bear, as most names are taken; tells
+    /// whether it could.
+    pub fn take_free(&mut self, id: Id, claim: Claim<N>) -> bool {
+        if claim.name.unmarked().is_some() {
+            return false;
+        }
+        let (Entry::Vacant(claimants), Entry::Vacant(live)) =
+            (self.claimants.entry(claim.name.clone()), self.live.entry(id))
+        else {
+            return false;
+        };
+        claimants.insert(FewSet::from((claim.at, id)));
+        self.holders.insert(claim.name.clone(), id);
+        live.insert(claim);
+        true
     }
 
     fn forget_claimant(&mut self, claim: &Claim<N>, id: Id) {

@@ -6,7 +6,7 @@
 use std::{borrow::Borrow, collections::BTreeMap, iter};
 
 /// Entries beyond which a tree takes over.
-const FEW: usize = 8;
+const FEW: usize = 12;
 
 /// A map in the order of its keys.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl<K: Ord, V> FewMap<K, V> {
             }
             Entries::Few(few) if few.len() < FEW => {
                 if few.len() == few.capacity() {
-                    few.reserve_exact(few.len());
+                    few.reserve_exact(few.len().min(FEW - few.len()));
                 }
                 few.insert(at, (key, value));
             }
@@ -243,6 +243,12 @@ fn find<K: Ord + Borrow<Q>, V, Q: Ord + ?Sized>(few: &[(K, V)], key: &Q) -> Resu
 impl<K> Default for FewSet<K> {
     fn default() -> Self {
         Self(FewMap::default())
+    }
+}
+
+impl<K> From<K> for FewSet<K> {
+    fn from(key: K) -> Self {
+        Self(FewMap(Entries::One(Some((key, ())))))
     }
 }
 

@@ -13,15 +13,23 @@ pub(super) struct Fingerprint([u64; 4]);
 
 impl Fingerprint {
     /// Counts a fact in.
-    pub(super) fn add(&mut self, fact: &[&[u8]]) {
-        for (sum, lane) in self.0.iter_mut().zip(lanes(fact)) {
+    pub(super) fn add(&mut self, fact: &Fact) {
+        for (sum, lane) in self.0.iter_mut().zip(fact.0) {
             *sum = sum.wrapping_add(lane);
         }
     }
 
-    /// Counts a fact out that was counted in.
-    pub(super) fn remove(&mut self, fact: &[&[u8]]) {
-        for (sum, lane) in self.0.iter_mut().zip(lanes(fact)) {
+    /// Counts a fact in that holds now, or out that was counted in.
+    pub(super) fn set(&mut self, holds: bool, fact: &Fact) {
+        if holds {
+            self.add(fact);
+        } else {
+            self.remove(fact);
+        }
+    }
+
+    fn remove(&mut self, fact: &Fact) {
+        for (sum, lane) in self.0.iter_mut().zip(fact.0) {
             *sum = sum.wrapping_sub(lane);
         }
     }
@@ -35,12 +43,20 @@ impl Fingerprint {
     }
 }
 
-fn lanes(fact: &[&[u8]]) -> [u64; 4] {
-    static CONTEXT: Context = Context::new("p2p 2026 catalog fact");
-    let mut hasher = CONTEXT.hasher();
-    for part in fact {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+/// Something that holds, as it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fact([u64; 4]);
+
+impl Fact {
+    /// What these parts say.
+    pub(super) fn of(parts: &[&[u8]]) -> Self {
+        static CONTEXT: Context = Context::new("p2p 2026 catalog fact");
+        let mut hashing = CONTEXT.begin();
+        for part in parts {
+            hashing.add(&(part.len() as u64).to_le_bytes());
+            hashing.add(part);
+        }
+        let hash = hashing.finish();
+        Self(std::array::from_fn(|lane| u64::from_le_bytes(std::array::from_fn(|byte| hash[lane * 8 + byte]))))
     }
-    let hash = *hasher.finalize().as_bytes();
-    std::array::from_fn(|lane| u64::from_le_bytes(std::array::from_fn(|byte| hash[lane * 8 + byte])))
 }

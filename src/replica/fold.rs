@@ -163,8 +163,8 @@ impl Catalog {
     /// Forgets requests of which nothing else is left: nobody repeats them any more.
     pub fn forget_requests(&mut self, requests: &[RequestId]) {
         for request in requests {
-            if self.requests.get(request).is_some_and(|known| known.changes == 0) {
-                self.requests.remove(request);
+            if self.ledger.requests.get(request).is_some_and(|known| known.changes == 0) {
+                self.ledger.requests.remove(request);
             }
         }
     }
@@ -176,14 +176,14 @@ impl Catalog {
 
     /// Number of changes known that are not forgotten, and of requests remembered: what memory is bounded by.
     pub fn size(&self) -> (usize, usize) {
-        (self.requests.sum(|known| known.changes as usize), self.requests.len())
+        (self.ledger.requests.sum(|known| known.changes as usize), self.ledger.requests.len())
     }
 
     fn take_stable(&mut self, cut: &Cut, most: usize) -> Vec<(Dot, Touched)> {
         let mut stable = Vec::new();
-        self.touched.sort();
+        self.ledger.touched.sort();
         for newest in cut.stable().iter() {
-            self.touched.take(newest, most, &mut stable);
+            self.ledger.touched.take(newest, most, &mut stable);
         }
         stable
     }
@@ -246,7 +246,7 @@ impl Fold<'_> {
         {
             instance.shares.remove(&id);
         }
-        if let Some(known) = self.catalog.requests.get_mut(&RequestId(id.0)) {
+        if let Some(known) = self.catalog.ledger.requests.get_mut(&RequestId(id.0)) {
             known.forget_share(begun.file, forgotten.name);
         }
         self.dropped.extend(forgotten.dropped);
@@ -299,7 +299,7 @@ impl Fold<'_> {
     fn finish(mut self) -> Folded {
         for (dot, request) in self.dropped {
             self.out.dropped.push(dot);
-            let Some(known) = self.catalog.requests.get_mut(&request) else { continue };
+            let Some(known) = self.catalog.ledger.requests.get_mut(&request) else { continue };
             known.changes -= 1;
             if known.changes == 0 {
                 self.out.forgotten.push(Tombstone { request, done: known.done(&request) });

@@ -12,7 +12,7 @@ use crate::protocol::{
     client::Standing,
     ids::{GroupId, MembershipId, RequestId, UserId},
     name::GroupName,
-    record::{Change, ChangeBody, EndReason, Verdict},
+    record::{Change, ChangeBody, EndReason, Kept, Verdict},
     version::{Dot, Timestamp, VersionVector},
 };
 
@@ -124,6 +124,23 @@ impl Group {
         before
     }
 
+    /// Merges changes that concern this group's members, all at once; returns how all who have to do with it stood before.
+    pub(super) fn apply_all(&mut self, id: GroupId, changes: &[Kept]) -> Before {
+        let mut touched: BTreeSet<UserId> = self.by_user.keys().copied().collect();
+        touched.extend(changes.iter().flat_map(|kept| self.concerned(&kept.change).0));
+        let before = self.before(&touched);
+        for Kept { change, verdict } in changes {
+            self.loose.insert(change.dot);
+            self.merge(id, change, *verdict);
+        }
+        self.judge(None);
+        for user in touched {
+            self.derive_user(user);
+        }
+        self.owner = self.derive_owner();
+        before
+    }
+
     /// Users whose memberships a change concerns, and whether others' rights may depend on it.
     fn concerned(&self, change: &Change) -> (BTreeSet<UserId>, bool) {
         let of = |id: &MembershipId| self.instances.get(id).and_then(Instance::user);
@@ -171,7 +188,12 @@ impl Group {
                 }
                 let (by, rests_on) = (*by, rests_on.clone());
                 let accept = Accept { request, dot, at, by, rests_on, valid, effective, settled };
-                self.instance_mut(*membership).accepts.push(accept);
+                let accepts = &mut self.instance_mut(*membership).accepts;
+                if accepts.is_empty() {
+                    // Mostly there is but this one, and an accept is large.
+                    accepts.reserve_exact(1);
+                }
+                accepts.push(accept);
             }
             ChangeBody::MembershipEnded { user, by, reason, past, rests_on, .. } => {
                 if by != user && !settled {

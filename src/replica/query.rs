@@ -182,7 +182,8 @@ impl Catalog {
 
     /// Whether that very membership is known to be over. One that has yet to arrive is not.
     pub fn has_ended(&self, group: &GroupId, membership: &MembershipId) -> bool {
-        let is_forgotten = || self.requests.get(&RequestId(membership.0)).is_some_and(|known| known.changes == 0);
+        let is_forgotten =
+            || self.ledger.requests.get(&RequestId(membership.0)).is_some_and(|known| known.changes == 0);
         self.groups.get(group).is_some_and(|group| group.has_ended(membership)) || is_forgotten()
     }
 

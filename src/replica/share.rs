@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     claim::{Claim, Claims, Renamed},
     few::{FewMap, FewSet},
+    fingerprint::Fact,
     stability::Cut,
     table::IdTable,
 };
@@ -12,16 +13,16 @@ use crate::protocol::{
     ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, TrackerNo, UserId},
     manifest::ManifestHeader,
     name::FileName,
-    record::Change,
+    record::{Change, ChangeBody},
     version::{Dot, Timestamp},
 };
 
 /// One device's sharing of one file: begun < ended.
 #[derive(Clone, Debug, Default)]
-struct Share {
-    begun: Option<Begun>,
+pub(super) struct Share {
+    pub(super) begun: Option<Begun>,
     /// Begun, not ended, and its membership lives: derived.
-    live: bool,
+    pub(super) live: bool,
     /// What most shares have not.
     more: Option<Box<More>>,
 }
@@ -58,9 +59,9 @@ pub struct Begun {
 
 /// A file of a group, as long as a share of it is not forgotten.
 #[derive(Clone, Debug)]
-struct File {
+pub(super) struct File {
     group: GroupId,
-    manifest: ManifestHeader,
+    pub(super) manifest: ManifestHeader,
     shares: FewSet<ShareId>,
     live: FewSet<(Timestamp, ShareId)>,
 }
@@ -96,18 +97,30 @@ pub(super) struct Turned {
 /// All shares and files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shares {
-    all: IdTable<ShareId, Box<Share>>,
-    files: IdTable<FileId, Box<File>>,
-    names: IdTable<GroupId, Claims<FileName, FileId>>,
+    pub(super) all: IdTable<ShareId, Box<Share>>,
+    pub(super) files: IdTable<FileId, Box<File>>,
+    pub(super) names: IdTable<GroupId, Claims<FileName, FileId>>,
     /// How many files have this manifest.
-    manifests: IdTable<ManifestId, u32>,
+    pub(super) manifests: IdTable<ManifestId, u32>,
     endings: BTreeMap<Dot, Ending>,
-    by_device: IdTable<(UserId, DeviceKey), FewSet<ShareId>>,
+    pub(super) by_device: IdTable<(UserId, DeviceKey), FewSet<ShareId>>,
     /// Pieces of all that a user shares: live shares only.
-    pieces: BTreeMap<UserId, u64>,
+    pieces: IdTable<UserId, u64>,
 }
 
 impl Shares {
+    /// Makes room for `now` shares that are about to come. Where there is none, so many in `of` changes tell how many more there
+    /// may be in the `left` ones after these.
+    pub(super) fn reserve(&mut self, now: usize, of: usize, left: usize) {
+        if self.all.has_room(now) {
+            return;
+        }
+        let likely = now + left / of.max(1) * now;
+        self.all.reserve(likely);
+        self.files.reserve(likely);
+        self.manifests.reserve(likely);
+    }
+
     /// Merges a begin; of two tries of one request the lesser (timestamp, dot) counts. Returns the begin it replaces, and
     /// what was turned off with it. Call [`Shares::refresh`] next.
     pub(super) fn begin(
@@ -120,10 +133,9 @@ impl Shares {
         let manifests = &mut self.manifests;
         let file = self.files.entry(begun.file).or_insert_with(|| {
             *manifests.entry(manifest_id).or_default() += 1;
-            let (shares, live) = (FewSet::default(), FewSet::default());
-            Box::new(File { group: begun.group, manifest: manifest.clone(), shares, live })
+            Box::new(File::new(begun.group, manifest.clone()))
         });
-        file.shares.insert(id);
+        file.add(id, None);
         let share = self.all.entry(id).or_default();
         let Some(known) = share.begun else {
             share.begun = Some(begun);
@@ -191,7 +203,7 @@ impl Shares {
         Some(Turned { id, live, begun, renamed })
     }
 
-    fn count_pieces(&mut self, user: UserId, pieces: u32, live: bool) {
+    pub(super) fn count_pieces(&mut self, user: UserId, pieces: u32, live: bool) {
         let before = self.user_pieces(&user);
         let now = if live { before + u64::from(pieces) } else { before.saturating_sub(pieces.into()) };
         if now > 0 {
@@ -207,7 +219,7 @@ impl Shares {
     }
 
     /// Lets a file claim its name from the time of its first live share.
-    fn claim(&mut self, id: FileId) -> Vec<Renamed<FileName, FileId>> {
+    pub(super) fn claim(&mut self, id: FileId) -> Vec<Renamed<FileName, FileId>> {
         let Some(file) = self.files.get(&id) else { return Vec::new() };
         let first = file.live.first().and_then(|&(at, share)| {
             let taken_by = self.all.get(&share)?.begun.as_ref()?.taken_by;
@@ -249,7 +261,39 @@ impl Shares {
     }
 }
 
+impl Begun {
+    /// How a change began a share; `None` of another change.
+    pub(super) fn new(change: &Change, manifest: &ManifestId) -> Option<Self> {
+        let ChangeBody::ShareBegun { group, user, device, membership, .. } = change.body else { return None };
+        let Change { at, dot, taken_by, .. } = *change;
+        Some(Self { at, dot, taken_by, group, file: FileId::of(&group, manifest), user, device, membership })
+    }
+
+    /// What counts while this share lives.
+    pub(super) fn fact(&self, id: &ShareId) -> Fact {
+        Fact::of(&[b"share", &id.0, &self.file.0, &self.user.0, &self.device.0])
+    }
+}
+
+impl File {
+    pub(super) fn new(group: GroupId, manifest: ManifestHeader) -> Self {
+        Self { group, manifest, shares: FewSet::default(), live: FewSet::default() }
+    }
+
+    /// Adds a share, and when it began if it lives.
+    pub(super) fn add(&mut self, id: ShareId, live: Option<Timestamp>) {
+        self.shares.insert(id);
+        if let Some(at) = live {
+            self.live.insert((at, id));
+        }
+    }
+}
+
 impl Share {
+    pub(super) fn new(begun: Begun) -> Self {
+        Self { begun: Some(begun), live: false, more: None }
+    }
+
     fn is_ended_by(&self, user: UserId) -> bool {
         self.ends().any(|(_, by)| *by == user)
     }

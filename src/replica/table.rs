@@ -72,6 +72,16 @@ impl<K: Eq + Hash, V, H: Hasher + Default> Table<K, V, H> {
         self.0.entry(key)
     }
 
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, more: usize) {
+        self.0.reserve(more);
+    }
+
+    /// Whether there is room for so many more.
+    pub fn has_room(&self, more: usize) -> bool {
+        self.0.capacity() - self.0.len() >= more
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -65,10 +65,7 @@ impl Memory {
 
     /// The catalog that a restart makes.
     fn restarted(&self) -> Catalog {
-        let mut catalog = Catalog::new();
-        for part in self.kept.values().cloned().collect::<Vec<_>>().chunks(16) {
-            catalog.restore_all(part.to_vec());
-        }
+        let mut catalog = restored(&self.kept.values().cloned().collect::<Vec<_>>(), 16);
         catalog.forgotten(&self.folded, self.latest, self.tombstones.iter().cloned());
         catalog
     }

@@ -183,6 +183,49 @@ proptest! {
         }
         check_invariants(&cluster);
     }
+
+    #[test]
+    fn a_log_makes_in_parts_what_it_makes_one_by_one(
+        logs in logs(),
+        order in prop::collection::vec(any::<u32>(), 3 * 10),
+        part in 1usize..40,
+        more in logs(),
+    ) {
+        let mut log: Vec<_> = logs.into_values().flatten().map(|change| Kept { change, verdict: None }).collect();
+        let mut whole = Catalog::new();
+        for kept in &log {
+            whole.restore(kept);
+        }
+        for order in [&order[..0], &order] {
+            let mut places = order.iter();
+            log.sort_by_cached_key(|_| places.next());
+            let mut catalog = restored(&log, part);
+            catalog.forgotten(&VersionVector::default(), Timestamp::default(), []);
+            let (mut catalog, mut whole) = (cluster_of(catalog), cluster_of(whole.clone()));
+            // What comes after the start finds the same.
+            for change in more.values().flatten() {
+                let change = renumbered(&whole.trackers[0].catalog, change);
+                let [one, other] = [&mut catalog, &mut whole].map(|cluster| cluster.trackers[0].catalog.apply(&change));
+                prop_assert_eq!(one, other);
+            }
+            let [one, other] = [&catalog, &whole].map(|cluster| &cluster.trackers[0].catalog);
+            prop_assert_eq!(one.vector(), other.vector());
+            prop_assert_eq!(one.latest(), other.latest());
+            prop_assert_eq!(one.size(), other.size());
+            for user in (0..=u8::MAX).map(|byte| UserId([byte; 32])) {
+                prop_assert_eq!(one.shared_pieces(&user), other.shared_pieces(&user));
+            }
+            prop_assert_eq!(whole.answers(one), whole.answers(other));
+            prop_assert_eq!(one.digest(), other.digest());
+            check_invariants(&catalog);
+        }
+    }
+}
+
+/// A change with the counter that comes next.
+fn renumbered(catalog: &Catalog, change: &Change) -> Change {
+    let dot = Dot { counter: catalog.vector().counter(&change.dot.origin) + 1, ..change.dot };
+    Change { dot, ..change.clone() }
 }
 
 /// The log of tracker `n`: stamps and requests with what they say.

@@ -14,6 +14,7 @@ use super::{
     clock::HybridClock,
     command::{Caller, Command, Decision, answer, decide},
     effect::Effect,
+    restore::Intake,
 };
 use crate::protocol::{
     client::{Answer, Standing},
@@ -22,7 +23,7 @@ use crate::protocol::{
     ids::{DeviceKey, FileId, GroupId, Nonce, RequestId, SessionId, TrackerNo, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
-    record::{Change, ChangeBody, Credential},
+    record::{Change, ChangeBody, Credential, Kept},
     version::{Dot, VersionVector},
 };
 
@@ -190,6 +191,21 @@ impl Cluster {
     fn name(&self, t: usize, user: UserId) -> String {
         self.trackers[t].catalog.user_name(&user).unwrap().to_string()
     }
+}
+
+/// The catalog that a start makes of a log, in parts of so many changes. Of what is forgotten it has yet to be told.
+fn restored(log: &[Kept], part: usize) -> Catalog {
+    let (mut intake, mut catalog, mut left) = (Intake::new(log.len()), Catalog::new(), log.len());
+    for kept in log.chunks(part) {
+        for one in kept {
+            intake.add(one.clone());
+        }
+        let part = intake.part(left);
+        left = part.left();
+        catalog.restore_part(part);
+    }
+    assert_eq!(left, 0);
+    catalog.with_all_of(intake)
 }
 
 fn device(n: u8) -> DeviceKey {

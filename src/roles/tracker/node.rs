@@ -47,6 +47,7 @@ use crate::{
         Catalog, Effect,
         clock::{HybridClock, Observed},
         command::{self, Caller, Command, Decision},
+        restore::{Intake, Part},
     },
     roles::{
         environment::Environment,
@@ -67,6 +68,8 @@ const CONFIRM_WITHIN: Duration = Duration::from_millis(1500);
 const PERCENT_FOR_CLIENTS: u64 = 50;
 /// Changes of the log read at a time, at a start: enough that many of them are of one group.
 const PART: usize = 65_536;
+/// Parts that wait to be merged.
+const PARTS: usize = 2;
 /// Pause between two warnings of one kind, which every change may cause.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
 
@@ -436,27 +439,53 @@ struct Loaded {
     tombstones: Vec<RequestId>,
 }
 
-/// Reads what was forgotten, the changes that were kept of it, and those since. While one part is applied the next is read.
+/// Reads what was forgotten, the changes that were kept of it, and those since. While one part is merged, the next are read,
+/// noted and made ready: a start takes two processors.
 async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result<Loaded, StoreError> {
-    let read = |after| {
-        let store = Arc::clone(store);
-        env.offload(move || store.part(after, PART))
-    };
-    let (mut catalog, mut batch) = (Catalog::new(), read(None).await?);
-    while let Some(last) = batch.last().map(|kept| kept.change.dot) {
-        let restore = env.offload(move || {
-            catalog.restore_all(batch);
-            catalog
-        });
-        let next;
-        (catalog, next) = tokio::join!(restore, read(Some(last)));
-        batch = next?;
-    }
     let log = Arc::clone(store);
-    let (past, buried) = env.offload(move || log.past()).await?;
+    let (count, (past, buried)) = env.offload(move || Ok::<_, StoreError>((log.count()?, log.past()?))).await?;
+    let (sender, receiver) = mpsc::channel(PARTS);
+    let (intake, catalog) = tokio::join!(read_parts(env, store, count, sender), merge_parts(env, receiver));
+    let mut catalog = catalog.with_all_of(intake?);
     let tombstones = buried.iter().map(|tombstone| tombstone.request).collect();
     catalog.forgotten(&past.folded, past.latest, buried);
     Ok(Loaded { catalog, past, tombstones })
+}
+
+/// Reads a log of `count` changes.
+async fn read_parts(
+    env: &Environment,
+    store: &Arc<TrackerStore>,
+    count: usize,
+    parts: mpsc::Sender<Part>,
+) -> Result<Intake, StoreError> {
+    let (mut intake, mut last, mut left) = (Intake::new(count), None, count);
+    loop {
+        let store = Arc::clone(store);
+        let read = env.offload(move || {
+            let last = store.read_after(last, PART, |kept| intake.add(kept))?;
+            let part = intake.part(left);
+            Ok::<_, StoreError>((intake, last, part))
+        });
+        let part;
+        (intake, last, part) = read.await?;
+        left = part.left();
+        if last.is_none() || parts.send(part).await.is_err() {
+            return Ok(intake);
+        }
+    }
+}
+
+async fn merge_parts(env: &Environment, mut parts: mpsc::Receiver<Part>) -> Catalog {
+    let mut catalog = Catalog::new();
+    while let Some(part) = parts.recv().await {
+        let merge = env.offload(move || {
+            catalog.restore_part(part);
+            catalog
+        });
+        catalog = merge.await;
+    }
+    catalog
 }
 
 /// The key in the folder, made if there is none; also of a tracker that is running, which has its database to itself.

@@ -30,29 +30,35 @@ impl TrackerStore {
 
     /// Hands every change to `take`, those of one origin in order.
     pub fn read(&self, take: impl FnMut(Kept)) -> Result<(), StoreError> {
-        self.each_after(None, usize::MAX, take)
+        self.read_after(None, usize::MAX, take).map(|_| ())
     }
 
-    /// Changes after one, those of one origin in order, at most `most`.
-    pub fn part(&self, after: Option<Dot>, most: usize) -> Result<Vec<Kept>, StoreError> {
-        let mut part = Vec::new();
-        self.each_after(after, most, |kept| part.push(kept))?;
-        Ok(part)
+    /// Number of changes.
+    pub fn count(&self) -> Result<usize, StoreError> {
+        let count = self.database.begin_read()?.open_table(TABLE)?.len()?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    fn each_after(&self, after: Option<Dot>, most: usize, mut take: impl FnMut(Kept)) -> Result<(), StoreError> {
+    /// Hands changes after one to `take`, those of one origin in order, at most `most`; returns the last of them.
+    pub fn read_after(
+        &self,
+        after: Option<Dot>,
+        most: usize,
+        mut take: impl FnMut(Kept),
+    ) -> Result<Option<Dot>, StoreError> {
         let transaction = self.database.begin_read()?;
         let verdicts = transaction.open_table(fold::VERDICTS)?;
         let has_verdicts = !verdicts.is_empty()?;
         let after = after.as_ref().map_or(Bound::Unbounded, |dot| Bound::Excluded((&dot.origin.0, dot.counter)));
-        let log = transaction.open_table(TABLE)?;
+        let (log, mut last) = (transaction.open_table(TABLE)?, None);
         for entry in log.range::<(&[u8; 32], u64)>((after, Bound::Unbounded))?.take(most) {
             let (dot, change) = entry?;
             let change = decode(change.value())?;
+            last = Some(change.dot);
             let bits = if has_verdicts { verdicts.get(dot.value())? } else { None };
             take(Kept { change, verdict: bits.map(|bits| fold::verdict(bits.value())) });
         }
-        Ok(())
+        Ok(last)
     }
 
     /// Changes of `origin` after one counter and up to another, in order: at least one if there is any, and otherwise no more
@@ -140,12 +146,14 @@ pub(super) mod tests {
         store.append(&all).unwrap();
         let (mut read, mut last) = (Vec::new(), None);
         loop {
-            let part = store.part(last, 4).unwrap();
-            let Some(newest) = part.last() else { break };
-            (last, read) = (Some(newest.change.dot), [read, part].concat());
+            let newest = store.read_after(last, 4, |kept| read.push(kept)).unwrap();
+            if newest.is_none() {
+                break;
+            }
+            last = newest;
         }
         assert!(read.iter().map(|kept| &kept.change).eq(&all));
-        assert_eq!(store.part(Some(all[1].dot), 2).unwrap().len(), 2);
+        assert_eq!(store.read_after(Some(all[1].dot), 2, |_| ()).unwrap(), Some(all[3].dot));
     }
 
     proptest! {

@@ -17,14 +17,15 @@ use crate::protocol::{
     version::VersionVector,
 };
 
-/// The visitors: one founds groups at tracker 1, the other joins them at tracker 2.
-const FOUNDER: u32 = 0;
+/// The visitor who joins groups at tracker 2; the other logs residents in.
 const GUEST: u32 = 1;
+const HOST: u32 = 0;
 /// Logins under way at one tracker; more would wait for each other there.
 const LOGINS: u32 = 4;
 
 /// Founds groups at one tracker, asks to join them at the other, accepts and leaves for some time: `writers` at once, each
-/// with one write under way, on `links` links. Then every group must be at both trackers, with its founder alone.
+/// with one write under way, on `links` links. Then every group must be at both trackers, with its founder alone. Each link founds as
+/// a resident of its own, since nobody may own more than some thousand groups.
 pub(in super::super) async fn run(
     cluster: &Cluster,
     links: u32,
@@ -32,11 +33,12 @@ pub(in super::super) async fn run(
     time: Duration,
 ) -> Result<(Rate, bool), BenchError> {
     let (mut founders, mut guests, mut serving) = (Vec::new(), Vec::new(), JoinSet::new());
-    for pair in 0..u64::from(links.div_ceil(2)) {
-        for (no, account, desks) in [(1, FOUNDER, &mut founders), (2, GUEST, &mut guests)] {
-            let (desk, serve) = Desk::new(cluster.line(no, account, 200 + pair * 2 + u64::from(no)).await?);
+    for pair in 0..links.div_ceil(2) {
+        let founder = founder(cluster, pair);
+        for (no, account, desks) in [(1, founder, &mut founders), (2, GUEST, &mut guests)] {
+            let (desk, serve) = Desk::new(cluster.line(no, account, 200 + u64::from(pair) * 2 + u64::from(no)).await?);
             serving.spawn(serve);
-            desks.push(desk);
+            desks.push((account, desk));
         }
     }
     let meter = Meter::start(cluster);
@@ -62,6 +64,8 @@ pub(in super::super) async fn run(
 /// Founds one group after the other.
 struct Writer {
     number: u32,
+    /// Whose groups they are.
+    account: u32,
     founder: Desk,
     guest: Desk,
     seen: VersionVector,
@@ -69,17 +73,17 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(number: u32, founder: &Desk, guest: &Desk) -> Self {
+    fn new(number: u32, (account, founder): &(u32, Desk), (_, guest): &(u32, Desk)) -> Self {
         let (founder, guest) = (founder.clone(), guest.clone());
-        Self { number, founder, guest, seen: VersionVector::default(), tally: Tally::default() }
+        Self { number, account: *account, founder, guest, seen: VersionVector::default(), tally: Tally::default() }
     }
 
-    async fn run(mut self, end: Instant) -> Result<(Vec<GroupName>, Tally), BenchError> {
+    async fn run(mut self, end: Instant) -> Result<(Vec<(GroupName, u32)>, Tally), BenchError> {
         let mut founded = Vec::new();
         while Instant::now() < end {
             let group = GroupName::parse(&format!("new-{}-{}", self.number, founded.len()));
             let group = group.expect("letters, dashes and digits make a name");
-            founded.push(group.clone());
+            founded.push((group.clone(), self.account));
             self.live_through(&group).await?;
         }
         Ok((founded, self.tally))
@@ -103,14 +107,13 @@ impl Writer {
 }
 
 /// Whether every group is known at both trackers, as its writes have left it.
-async fn are_known(cluster: &Cluster, groups: &[GroupName]) -> Result<bool, BenchError> {
-    let founder = census::user_name(FOUNDER);
+async fn are_known(cluster: &Cluster, groups: &[(GroupName, u32)]) -> Result<bool, BenchError> {
     for no in [1, 2] {
         let mut line = cluster.line(no, GUEST, u64::from(no)).await?;
-        for group in groups {
+        for (group, founder) in groups {
             let answer = line.ask(Request::FindGroup { group: group.clone() }).await?;
             let is_as_left = matches!(answer, Answer::Group(GroupInfo { owner, members: 1, standing: Standing::None, .. })
-                if owner == founder);
+                if owner == census::user_name(*founder));
             if !is_as_left {
                 return Ok(false);
             }
@@ -119,11 +122,16 @@ async fn are_known(cluster: &Cluster, groups: &[GroupName]) -> Result<bool, Benc
     Ok(true)
 }
 
+/// Who founds groups on a pair of links.
+fn founder(cluster: &Cluster, pair: u32) -> u32 {
+    VISITORS + pair % cluster.census.residents
+}
+
 /// Logs residents in, one after the other on each of a few links, with their passwords.
 pub(in super::super) async fn log_in(cluster: &Cluster, time: Duration) -> Result<(Rate, bool), BenchError> {
     let mut lines = Vec::new();
     for link in 0..2 * LOGINS {
-        lines.push(cluster.line(if link % 2 == 0 { 1 } else { 2 }, FOUNDER, 300 + u64::from(link)).await?);
+        lines.push(cluster.line(if link % 2 == 0 { 1 } else { 2 }, HOST, 300 + u64::from(link)).await?);
     }
     let meter = Meter::start(cluster);
     let (end, mut running) = (Instant::now() + time, JoinSet::new());

@@ -1,0 +1,128 @@
+//! Which changes are known, what their requests did, and what is to be looked at for something to forget.
+//!
+//! It says nothing of what the changes come to, so that a log can be taken note of on one thread while another merges it.
+
+use std::collections::hash_map::Entry;
+
+use super::{
+    fold::{Touched, Trail},
+    table::IdTable,
+};
+use crate::protocol::{
+    ids::{FileId, RequestId},
+    name::FileName,
+    record::{Change, ChangeBody, Done, EndReason, Tombstone},
+    version::{Timestamp, VersionVector},
+};
+
+/// The changes known. Whatever their order, the same comes of it.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub(super) vector: VersionVector,
+    pub(super) latest: Timestamp,
+    pub(super) requests: IdTable<RequestId, Known>,
+    /// Changes that are not known to be stable, and what they touched: there may be something to forget once they are.
+    pub(super) touched: Trail,
+}
+
+/// A known request.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    done: Deed,
+    /// Its changes that are not forgotten.
+    pub(super) changes: u32,
+}
+
+/// What a request did, small where it says no more than the request itself.
+#[derive(Clone, Debug)]
+enum Deed {
+    Plain,
+    Shared,
+    Told(Box<Done>),
+}
+
+impl Known {
+    /// What the request did.
+    pub(super) fn done(&self, request: &RequestId) -> Done {
+        match &self.done {
+            Deed::Plain => Done::Plain,
+            Deed::Shared => Done::Shared((*request).into()),
+            Deed::Told(done) => (**done).clone(),
+        }
+    }
+
+    /// The share that it began is forgotten.
+    pub(super) fn forget_share(&mut self, file: FileId, name: FileName) {
+        self.done = Deed::Told(Box::new(Done::SharedOnce { file, name }));
+    }
+
+    /// Of two changes with one request the answer that says more counts, so that order does not.
+    fn note(&mut self, request: &RequestId, done: Deed) {
+        let done = Self { done, changes: 0 };
+        if rank(&done.done(request)) > rank(&self.done(request)) {
+            self.done = done.done;
+        }
+    }
+}
+
+impl Deed {
+    fn of(change: &Change) -> Self {
+        match &change.body {
+            ChangeBody::MembershipEnded { group, user, by, reason, rests_on, .. } if user == by => {
+                Self::Told(Box::new(Done::Left { group: *group, reason: *reason, owned: !rests_on.is_empty() }))
+            }
+            ChangeBody::ShareBegun { .. } => Self::Shared,
+            ChangeBody::CredentialSet { user, .. } => Self::Told(Box::new(Done::PasswordSet(*user))),
+            _ => Self::Plain,
+        }
+    }
+}
+
+impl Ledger {
+    /// Takes note of a change.
+    pub fn note(&mut self, change: &Change) {
+        self.vector.insert(change.dot);
+        self.latest = self.latest.max(change.at);
+        self.touched.add(change.dot, Touched::by(change));
+        let done = Deed::of(change);
+        match self.requests.entry(change.request) {
+            Entry::Vacant(place) => drop(place.insert(Known { done, changes: 1 })),
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                known.changes += 1;
+                known.note(&change.request, done);
+            }
+        }
+    }
+
+    /// Makes room for changes, as many as a log holds.
+    pub fn reserve(&mut self, changes: usize) {
+        self.requests.reserve(changes);
+    }
+
+    /// Takes note of what is forgotten.
+    pub(super) fn forgotten(
+        &mut self,
+        folded: &VersionVector,
+        latest: Timestamp,
+        tombstones: impl IntoIterator<Item = Tombstone>,
+    ) {
+        self.vector.merge(folded);
+        self.latest = self.latest.max(latest);
+        self.touched.sort();
+        for Tombstone { request, done } in tombstones {
+            self.requests.entry(request).or_insert_with(|| Known { done: Deed::Told(Box::new(done)), changes: 0 });
+        }
+    }
+}
+
+/// Of two changes with one request the answer that says more counts.
+fn rank(done: &Done) -> (u8, [u8; 32], bool, bool) {
+    match done {
+        Done::Plain => (0, [0; 32], false, false),
+        Done::Left { group, reason, owned } => (1, group.0, *reason == EndReason::Left, *owned),
+        Done::Shared(share) => (2, share.0, false, false),
+        Done::SharedOnce { file, .. } => (2, file.0, false, false),
+        Done::PasswordSet(user) => (3, user.0, false, false),
+    }
+}
