@@ -1,14 +1,16 @@
 //! SHA-1 of several streams at once.
 //!
-//! SHA-1 waits on itself: each step needs the one before it, but only that of its own stream. There are two ways around:
+//! SHA-1 waits on itself: each step needs the one before it, but only that of its own stream. There are three ways around:
 //!
 //! - [`compress`]: two streams by SHA instructions, in turns. A processor works on one while it waits for the other. How much that
 //!   saves is the processor's: both take 1.2 times as long as one on some, 1.8 times on others.
 //! - [`compress_lanes`]: sixteen streams by ordinary instructions, each word of a vector from another stream. With vectors of
 //!   512 bits they take as long as eight do alone by SHA instructions, or less.
+//! - [`compress_lanes_beside`]: both at once. While the one stream waits for its SHA instructions, the processor has sixteen others to go on
+//!   with: all of it takes a tenth longer than the one stream alone.
 //!
 //! A package of its own because it is the only one with unsafe code, and so that builds for tests can optimise it. What is
-//! unsafe are two calls: of functions made for processors with certain instructions, from code made for any. They are sound because
+//! unsafe are three calls: of functions made for processors with certain instructions, from code made for any. They are sound because
 //! the processor is asked first. All else, the loads included, is safe: the instructions take values and not pointers.
 //! Elsewhere, and as the oracle of the tests, the `sha1` crate does it.
 #![cfg_attr(
