@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Summed pieces kept in memory for the whole file's hash, counted from the first it lacks.
-const AHEAD: u32 = 24;
+const AHEAD: u32 = 32;
 /// Pieces of the whole file's hash done at once where no piece is summed beside it.
 const STRIDE: u32 = 16;
 /// Pieces that one job takes: handing each over on its own costs more than it gains.
@@ -41,7 +41,7 @@ const BATCH: usize = 2;
 /// Pieces that wait when a job takes as many as are summed side by side.
 const MANY: usize = Sha1Hash::TOGETHER / 2;
 /// Pieces that wait for each job under way before another begins.
-const PILE: usize = Sha1Hash::TOGETHER;
+const PILE: usize = Sha1Hash::TOGETHER * 3 / 2;
 
 /// The bytes of a piece, in the blocks they came in.
 type Parts = Vec<Bytes>;
@@ -185,10 +185,11 @@ impl Follower {
         Self { hash: FileHash::default(), next: PieceIndex(0), kept: Pieces::new() }
     }
 
-    /// What comes next of the whole, as far as it is in memory or among these, and no more than they are.
+    /// What comes next of the whole, as far as it is in memory or among these, and no more than twice as many: another job, without the
+    /// whole, may sum as many meanwhile.
     fn coming<'a>(&'a self, pieces: &'a Pieces) -> Vec<&'a Parts> {
         let parts = |piece: u32| self.kept.get(&PieceIndex(piece)).or_else(|| pieces.get(&PieceIndex(piece)));
-        (self.next.0..).map_while(parts).take(pieces.len()).collect()
+        (self.next.0..).map_while(parts).take(2 * pieces.len()).collect()
     }
 
     /// All before `next` is in the hash, which has become `hash`.
@@ -276,7 +277,8 @@ fn check(
     let coming = follower.coming(pieces);
     let sums = Sha1Hash::of_each_beside(&all, &mut hash, coming.iter().flat_map(|parts| slices(parts)));
     let checked: Vec<bool> = pieces.keys().zip(sums).map(is_right).collect();
-    let next = PieceIndex(follower.next.0 + u32::try_from(coming.len()).expect("no more than the pieces of a job"));
+    let next =
+        PieceIndex(follower.next.0 + u32::try_from(coming.len()).expect("no more than twice the pieces of a job"));
     if pieces.keys().zip(&checked).all(|(piece, is_right)| *is_right || !(follower.next..next).contains(piece)) {
         follower.skip_to(next, hash);
     }
