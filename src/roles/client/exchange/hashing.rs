@@ -530,7 +530,7 @@ mod tests {
         };
         assert_eq!([is_right(0, 7), is_right(0, 0)], [(false, 0), (true, 1)]);
         assert_eq!([is_right(2, 7), is_right(2, 2)], [(false, 1), (true, 1)]);
-        assert_eq!([is_right(1, 1), is_right(9, 9)], [(true, 2), (true, 3)]);
+        assert_eq!([is_right(1, 1), is_right(9, 9)], [(true, 3), (true, 3)]);
         assert_eq!(follower.hash.finish(), in_order(3));
     }
 
