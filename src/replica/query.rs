@@ -97,8 +97,7 @@ impl Catalog {
 
     /// A user's session, as tickets name it; `None` when it is over, or has yet to arrive.
     pub fn session(&self, user: &UserId, id: &SessionId) -> Option<SessionRef> {
-        let Opened { dot: opened, opened_with, .. } = self.session_record(user, id)?;
-        Some(SessionRef { id: *id, opened, opened_with })
+        self.session_record(user, id).map(|opened| opened.session(*id))
     }
 
     /// What is known of a user's session that is not over.

@@ -26,6 +26,13 @@ pub struct Opened {
     pub opened_with: CredentialId,
 }
 
+impl Opened {
+    /// The session so opened, as tickets name it.
+    pub fn session(&self, id: SessionId) -> SessionRef {
+        SessionRef { id, opened: self.dot, opened_with: self.opened_with }
+    }
+}
+
 /// What is known of a session.
 #[derive(Clone, Debug, Default)]
 struct Session {

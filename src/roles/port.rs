@@ -166,8 +166,7 @@ impl Trouble {
     /// It did once more: how long to pause. Says so now and then.
     fn met(&mut self, now: Instant, error: &io::Error) -> Duration {
         self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-        if self.warned.is_none_or(|warned| now.saturating_duration_since(warned) >= WARNING_PAUSE) {
-            self.warned = Some(now);
+        if is_due(&mut self.warned, now, WARNING_PAUSE) {
             tracing::warn!(
                 %error,
                 "cannot accept; strangers are sent away to make room. If it is short of descriptors, raise the limit (ulimit -n)"
@@ -178,16 +177,21 @@ impl Trouble {
 
     /// Whether to tell of it now.
     fn is_news(&mut self, now: Instant) -> bool {
-        let is_news = self.told.is_none_or(|told| now.saturating_duration_since(told) >= NOTICE_PAUSE);
-        if is_news {
-            self.told = Some(now);
-        }
-        is_news
+        is_due(&mut self.told, now, NOTICE_PAUSE)
     }
 
     fn is_over(&mut self) {
         self.pause = Duration::ZERO;
     }
+}
+
+/// Whether it is `pause` since the last time, which is now then.
+fn is_due(last: &mut Option<Instant>, now: Instant, pause: Duration) -> bool {
+    let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= pause);
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
 }
 
 #[cfg(test)]

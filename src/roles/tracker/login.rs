@@ -78,8 +78,7 @@ fn recorded(asker: &Asker, signed: &Signed) -> Option<Session> {
     if record.device != asker.device || expires_ms <= asker.node.now_ms() {
         return None;
     }
-    let session = state.catalog.session(&user, &named.id)?;
-    let name = state.catalog.user_name(&user)?.clone();
+    let (session, name) = (record.session(named.id), state.catalog.user_name(&user)?.clone());
     Some(Session { user, name, device: record.device, session, issued_ms, expires_ms })
 }
 

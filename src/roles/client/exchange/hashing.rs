@@ -6,8 +6,9 @@
 //!
 //! SHA-1 waits on itself: that of the whole file costs a core little more beside others ([`Sha1Hash::of_each_beside`]). So the job
 //! that sums pieces takes the whole file's hash along wherever what is next in file order is at hand: those very pieces, or
-//! some summed before. Where pieces pile up a job takes many, which cost less still. One such job runs at a time, and another only where even more wait; a second core settles what the first has summed, one job at a time too: two
-//! writers of one file only wait for each other.
+//! some summed before. Where pieces pile up a job takes many, which cost less still. One such job runs at a time, and another only
+//! where even more wait; a second core settles what the first has summed, one job at a time too: two writers of one file only wait
+//! for each other.
 
 use std::{collections::BTreeMap, io, mem, sync::Arc};
 
@@ -76,7 +77,7 @@ pub(super) struct Hashing {
     running: usize,
     /// `None` while a job has it.
     follower: Option<Follower>,
-    /// Summed while a job had the follower.
+    /// Summed without the follower, while a job had it.
     kept: Pieces,
     /// Summed, and to be settled by the next job that does so.
     right: Pieces,
@@ -145,7 +146,9 @@ impl Hashing {
     /// A job has summed these, which are right.
     fn summed(&mut self, right: Pieces, follower: Option<Follower>) {
         self.running -= 1;
-        self.kept.extend(right.clone());
+        if follower.is_none() {
+            self.kept.extend(right.clone());
+        }
         self.right.extend(right);
         if let Some(follower) = follower {
             self.follower = Some(if mem::take(&mut self.spoiled) { Follower::new() } else { follower });
@@ -504,9 +507,10 @@ mod tests {
         ) {
             let mut follower = Follower::new();
             let (again, none): (Vec<u32>, _) = (corrupt.iter().copied().collect(), BTreeSet::new());
-            let jobs = order.chunks(at_once).map(|job| (job, &corrupt)).chain(again.chunks(at_once).map(|job| (job, &none)));
-            for (job, corrupt) in jobs {
-                let pieces: Pieces = job.iter().map(|it| (PieceIndex(*it), parts(it + u32::from(corrupt.contains(it))))).collect();
+            let fetched_again = again.chunks(at_once).map(|job| (job, &none));
+            for (job, corrupt) in order.chunks(at_once).map(|job| (job, &corrupt)).chain(fetched_again) {
+                let sent = |piece: &u32| (PieceIndex(*piece), parts(piece + u32::from(corrupt.contains(piece))));
+                let pieces: Pieces = job.iter().map(sent).collect();
                 let checked = check(&pieces, Some(&mut follower), |piece| Some(sha1(piece.0)));
                 let expected: Vec<bool> = pieces.keys().map(|piece| !corrupt.contains(&piece.0)).collect();
                 prop_assert_eq!(checked, expected);

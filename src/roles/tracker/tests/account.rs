@@ -141,13 +141,7 @@ async fn a_session_outlives_the_key_of_the_tracker_that_signed_it_where_its_reco
     ann.register("ann").await;
     bob.register("bob").await;
     cluster.settle().await;
-    cluster.stop(1).await;
-    cluster.lose_disk(1);
-    cluster.stop(2).await;
-    cluster.readmit(1);
-    cluster.start(1).await;
-    cluster.start(2).await;
-    cluster.settle().await;
+    cluster.lose_key_of_first().await;
     for no in [1, 2] {
         assert!(ann.dial(&cluster.info, no).await.unwrap().is_ok(), "at tracker {no}");
         assert!(ann.ask(Request::ListGroups { skip: 0 }).await.is_ok());
@@ -184,13 +178,7 @@ async fn a_session_of_a_lost_key_ends_with_a_new_password_and_with_its_time() {
     ann.register("ann").await;
     cluster.settle().await;
     bob.log_in("ann", "secret").await.unwrap();
-    cluster.stop(1).await;
-    cluster.lose_disk(1);
-    cluster.stop(2).await;
-    cluster.readmit(1);
-    cluster.start(1).await;
-    cluster.start(2).await;
-    cluster.settle().await;
+    cluster.lose_key_of_first().await;
     let hers: Session = ann.session.clone().unwrap().open(0).unwrap();
     assert!(ann.dial(&cluster.info, 2).await.unwrap().is_ok());
     bob.dial(&cluster.info, 2).await;

@@ -119,9 +119,15 @@ impl Cluster {
         self.folders[no - 1] = tempfile::tempdir().unwrap();
     }
 
-    /// Trackers that are started from now on let this one in with whatever key it has now.
-    pub(super) fn readmit(&mut self, no: u16) {
-        self.readmitted = Some(no);
+    /// The first of two trackers loses its key with its disk and is let in again with another.
+    pub(super) async fn lose_key_of_first(&mut self) {
+        self.stop(1).await;
+        self.lose_disk(1);
+        self.stop(2).await;
+        self.readmitted = Some(1);
+        self.start(1).await;
+        self.start(2).await;
+        self.settle().await;
     }
 
     /// From its next start on, a tracker's clock is that much ahead.
