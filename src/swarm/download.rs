@@ -31,6 +31,7 @@
 //! **Blame.** A corrupt piece whose blocks one peer sent gets that peer banned. Several are put on parole: from then on they send
 //! whole pieces, so that the next corrupt piece has one author.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ use tokio::time::Instant;
 pub use super::event::{Action, Event, PeerView};
 
 use super::PeerId;
-use super::picker::{self, Rescue};
+use super::picker::{self, Owed, Rescue};
 use super::pieces::Pieces;
 use super::rate::RateMeter;
 use super::remote::Remote;
@@ -74,6 +75,8 @@ pub struct Download {
     open_limit: usize,
     paused: bool,
     rescue_at: Option<Instant>,
+    /// Made when it is asked for, and as long as nothing happens and no request is made or taken back.
+    owed: OnceCell<Owed>,
     meter: RateMeter,
     rng: ChaCha12Rng,
 }
@@ -89,6 +92,7 @@ impl Download {
             open_limit: OPEN_LIMIT,
             paused: false,
             rescue_at: None,
+            owed: OnceCell::new(),
             meter: RateMeter::default(),
             rng,
         }
@@ -102,7 +106,9 @@ impl Download {
 
     /// Takes in what happened and adds what is to be done to `out`.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
-        match self.apply(now, event, out) {
+        let scope = self.apply(now, event, out);
+        self.owed.take();
+        match scope {
             Scope::Nobody => {}
             Scope::One(peer) => self.fill(now, peer, out),
             Scope::All => self.fill_all(now, out),
@@ -429,6 +435,7 @@ impl Download {
     }
 
     fn cancel(&mut self, peer: PeerId, block: Block, out: &mut Vec<Action>) {
+        self.owed.take();
         if self.remotes.get_mut(&peer).is_some_and(|remote| remote.cancel(block)) {
             out.push(Action::Cancel { peer, block });
         }
@@ -560,10 +567,13 @@ impl Download {
     }
 
     fn next_rescue(&self, now: Instant, peer: PeerId) -> Option<Rescue> {
-        if self.paused { None } else { picker::rescue(now, &self.pieces, &self.remotes, peer) }
+        let helper = self.remotes.get(&peer).filter(|_| !self.paused)?;
+        let owed = || self.owed.get_or_init(|| Owed::at(now, &self.remotes));
+        picker::rescue(now, &self.pieces, peer, helper, owed)
     }
 
     fn ask(&mut self, now: Instant, peer: PeerId, block: Block, out: &mut Vec<Action>) {
+        self.owed.take();
         let Some(remote) = self.remotes.get_mut(&peer) else { return };
         remote.ask(now, block);
         let superseded = self.pieces.ask(block, peer, !remote.snubbed);
@@ -597,7 +607,12 @@ impl Download {
             let blocks = remote.outstanding().iter().map(|asked| asked.block);
             blocks.map(|block| (*peer, block))
         });
-        assert_eq!(self.pieces.check(), outstanding.collect(), "both sides know the same requests");
+        let outstanding: BTreeSet<_> = outstanding.collect();
+        assert_eq!(self.pieces.check(), outstanding, "both sides know the same requests");
+        assert!(
+            self.owed.get().is_none_or(|owed| owed.asks().collect::<BTreeSet<_>>() == outstanding),
+            "what is owed is what was asked"
+        );
         assert!(self.pieces.open_count() <= self.open_limit);
         let idle = |remote: &Remote| remote.outstanding().is_empty();
         assert!(self.remotes.values().all(|remote| idle(remote) || !self.paused));

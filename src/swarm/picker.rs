@@ -121,14 +121,71 @@ pub(super) enum Rescue {
     Later,
 }
 
+/// All requests that are on their way at one moment: made once for all peers that might help.
+pub(super) struct Owed {
+    /// The one that is probably answered last comes first.
+    asks: Vec<OwedBlock>,
+    default_gap_s: f64,
+}
+
+#[derive(Clone, Copy)]
+struct OwedBlock {
+    by: PeerId,
+    block: Block,
+    eta_s: f64,
+    silent_s: f64,
+}
+
+impl Owed {
+    pub(super) fn at(now: Instant, remotes: &BTreeMap<PeerId, Remote>) -> Self {
+        let default_gap_s = usual_gap_s(remotes);
+        let mut asks: Vec<OwedBlock> =
+            remotes.iter().rev().flat_map(|(by, remote)| owed_by(now, *by, remote, default_gap_s)).collect();
+        asks.sort_by(|one, next| next.eta_s.total_cmp(&one.eta_s));
+        Self { asks, default_gap_s }
+    }
+
+    /// What `helper` could answer and is probably answered last, and in how many seconds.
+    fn slowest(&self, pieces: &Pieces, peer: PeerId, helper: &Remote) -> Option<(f64, OwedBlock)> {
+        let useful = || self.asks.iter().filter(|owed| owed.by != peer && is_useful(pieces, helper, owed.block));
+        let rank = |owed: &OwedBlock| {
+            if takes_only_from_silent(pieces, helper, owed.block) { owed.silent_s } else { owed.eta_s }
+        };
+        let ranks_otherwise = is_suspect(helper) || helper.gap_s().is_none();
+        let slowest = if ranks_otherwise {
+            useful().rev().max_by(|one, next| rank(one).total_cmp(&rank(next)))
+        } else {
+            useful().next()
+        };
+        slowest.map(|owed| (rank(owed), *owed))
+    }
+
+    /// Every request, and at which peer.
+    #[cfg(test)]
+    pub(super) fn asks(&self) -> impl Iterator<Item = (PeerId, Block)> {
+        self.asks.iter().map(|owed| (owed.by, owed.block))
+    }
+}
+
+/// The requests that a peer has to answer, the last one first.
+fn owed_by(now: Instant, by: PeerId, remote: &Remote, default_gap_s: f64) -> impl Iterator<Item = OwedBlock> {
+    let silent_s = remote.silent_s(now);
+    remote.outstanding().iter().enumerate().rev().map(move |(index, asked)| OwedBlock {
+        by,
+        block: asked.block,
+        eta_s: remote.eta_s(now, index, default_gap_s),
+        silent_s,
+    })
+}
+
 /// What a peer could do with a turn for the blocks that others are on the way with; `None` when it can do nothing for any of them.
-pub(super) fn rescue(
+pub(super) fn rescue<'a>(
     now: Instant,
     pieces: &Pieces,
-    remotes: &BTreeMap<PeerId, Remote>,
     peer: PeerId,
+    helper: &Remote,
+    owed: impl FnOnce() -> &'a Owed,
 ) -> Option<Rescue> {
-    let helper = remotes.get(&peer)?;
     let busy = helper.outstanding().len();
     if busy >= HELPER_DEPTH || !helper.is_usable() {
         return None;
@@ -137,18 +194,10 @@ pub(super) fn rescue(
     if let Some(piece) = (busy == 0).then(left_over).flatten() {
         return Some(Rescue::TakeOver { piece });
     }
-    let default_gap_s = usual_gap_s(remotes);
-    let own_s = helper.eta_s(now, busy, default_gap_s);
-    let others = remotes.iter().filter(|(other, _)| **other != peer);
-    let slowest = others
-        .filter_map(|(other, remote)| {
-            let (index, block) = last_needed(pieces, remote, helper)?;
-            let only_silent = takes_only_from_silent(pieces, helper, block);
-            let eta_s = if only_silent { remote.silent_s(now) } else { remote.eta_s(now, index, default_gap_s) };
-            Some((eta_s, *other, block))
-        })
-        .max_by(|left, right| left.0.total_cmp(&right.0))?;
-    Some(judge(pieces, helper, slowest, own_s))
+    let owed = owed();
+    let own_s = helper.eta_s(now, busy, owed.default_gap_s);
+    let (eta_s, slowest) = owed.slowest(pieces, peer, helper)?;
+    Some(judge(pieces, helper, (eta_s, slowest.by, slowest.block), own_s))
 }
 
 fn is_suspect(helper: &Remote) -> bool {
@@ -184,16 +233,12 @@ fn judge(pieces: &Pieces, helper: &Remote, (eta_s, from, block): (f64, PeerId, B
     }
 }
 
-/// The request that `remote` will answer last among those that `helper` could answer and nobody else is on the way with.
-fn last_needed(pieces: &Pieces, remote: &Remote, helper: &Remote) -> Option<(usize, Block)> {
-    let useful = |block: Block| {
-        let dead = !pieces.is_asked_live(block);
-        let reserved = pieces.reserved_for(block.piece).is_some();
-        let open_to_helper = !is_suspect(helper) || reserved || (helper.parole && dead);
-        open_to_helper && helper.bitfield.has(block.piece) && (dead || pieces.ask_count(block) == 1)
-    };
-    let found = remote.outstanding().iter().enumerate().rev().find(|(_, asked)| useful(asked.block))?;
-    Some((found.0, found.1.block))
+/// Whether `helper` could answer a request that nobody else is on the way with.
+fn is_useful(pieces: &Pieces, helper: &Remote, block: Block) -> bool {
+    let dead = !pieces.is_asked_live(block);
+    let reserved = pieces.reserved_for(block.piece).is_some();
+    let open_to_helper = !is_suspect(helper) || reserved || (helper.parole && dead);
+    open_to_helper && helper.bitfield.has(block.piece) && (dead || pieces.ask_count(block) == 1)
 }
 
 fn usual_gap_s(remotes: &BTreeMap<PeerId, Remote>) -> f64 {
