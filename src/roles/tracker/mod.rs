@@ -18,6 +18,7 @@ mod login;
 mod metrics;
 mod node;
 mod notice;
+mod opening;
 mod pace;
 mod password;
 mod presence;
@@ -77,7 +78,7 @@ pub struct TrackerConfig {
 /// The public key of the tracker whose folder this is, without running it. Its first run makes the key.
 pub async fn public_key(env: &Environment, config: &TrackerConfig) -> Result<DeviceKey, Failure> {
     config.info.tracker(config.no).ok_or_else(|| no_such_tracker(config))?;
-    node::public_key(env, config).await
+    opening::public_key(env, config).await
 }
 
 /// A running tracker.
