@@ -32,6 +32,8 @@ const CONNECTIONS: u32 = 10_000;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Descriptors left to who is to run out of them.
 const SPARE: u64 = 4;
+/// Times that commands are timed without a flood and beside it.
+const ROUNDS: usize = 21;
 
 /// The first bytes of a TLS hello, a request of another protocol, noise, and nothing.
 fn garbage(number: u32) -> Vec<u8> {
@@ -209,20 +211,22 @@ fn a_flood_by_one_user_leaves_others_four_fifths_of_their_throughput() {
     let flooding = runtime.spawn(flood(address, Arc::clone(&is_on), Arc::clone(&is_over), Arc::clone(&answers)));
     // What was saved up is spent first: 2,000 units, and a listing costs four.
     eventually("the flood is held to its rate", || (answers.load(SeqCst) > 600).then_some(()));
-    let mut ratios = Vec::new();
-    // A machine that does something else meanwhile disturbs a round; a flood that hurts spoils each.
-    while ratios.iter().all(|ratio| *ratio < 0.8) && ratios.len() < 20 {
-        is_on.store(false, SeqCst);
-        let alone = time(&mut alice, 40);
-        is_on.store(true, SeqCst);
-        let beside = time(&mut alice, 40);
-        ratios.push(alone.as_secs_f64() / beside.as_secs_f64());
-    }
+    // What else the machine does disturbs rounds with and without the flood alike, so that the median tells.
+    let mut ratios: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            is_on.store(false, SeqCst);
+            let alone = time(&mut alice, 40);
+            is_on.store(true, SeqCst);
+            let beside = time(&mut alice, 40);
+            alone.as_secs_f64() / beside.as_secs_f64()
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
     is_over.store(true, SeqCst);
     runtime.block_on(flooding).unwrap();
     let most = 2000.0 + 1000.0 * begun.elapsed().as_secs_f64() + 500.0;
     assert!(f64::from(answers.load(SeqCst)) * 4.0 <= most, "{answers:?} answers, {most} units");
-    assert!(ratios.iter().any(|ratio| *ratio >= 0.8), "{ratios:?}");
+    assert!(ratios[ROUNDS / 2] >= 0.8, "{ratios:?}");
 }
 
 fn descriptors(process: &Process) -> u64 {
