@@ -34,13 +34,21 @@ pub struct ManifestHeader {
 }
 
 /// Hashes of pages. Most files have one, which needs no memory of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum PageHashes {
     /// Of a single page.
     One(Blake3Hash),
-    /// Of none, or of several.
-    Some(Box<[Blake3Hash]>),
+    /// Of any number of pages.
+    Listed(Box<[Blake3Hash]>),
 }
+
+impl PartialEq for PageHashes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for PageHashes {}
 
 impl Deref for PageHashes {
     type Target = [Blake3Hash];
@@ -48,7 +56,7 @@ impl Deref for PageHashes {
     fn deref(&self) -> &[Blake3Hash] {
         match self {
             Self::One(page) => std::slice::from_ref(page),
-            Self::Some(pages) => pages,
+            Self::Listed(pages) => pages,
         }
     }
 }
@@ -58,7 +66,7 @@ impl FromIterator<Blake3Hash> for PageHashes {
         let mut pages = pages.into_iter();
         match (pages.next(), pages.next()) {
             (Some(only), None) => Self::One(only),
-            (first, second) => Self::Some(first.into_iter().chain(second).chain(pages).collect()),
+            (first, second) => Self::Listed(first.into_iter().chain(second).chain(pages).collect()),
         }
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! What follows from one change after the other is derived once for all changes of a group, and a share that nothing else was
 //! said of goes straight to its places. The same comes of it as of merging one by one: whatever is out of the ordinary is
-//! merged so. What can be worked out of the changes alone, an [`Intake`] does, for which no catalog is needed: so one thread
-//! reads a log, takes note of it in a [`Ledger`] and makes parts, and another merges them.
+//! merged so. What takes no group, an [`Intake`] does: so one thread reads a log, takes note of it, merges accounts and sessions,
+//! and makes parts of the rest, and another merges those.
 
 use super::{
     catalog::{Catalog, FILE_NAME},
     fingerprint::Fact,
-    ledger::Ledger,
     share::Begun,
     table::RowNo,
 };
@@ -21,7 +20,8 @@ use crate::protocol::{
 /// Takes a log in, change after change.
 #[derive(Debug, Default)]
 pub struct Intake {
-    ledger: Ledger,
+    /// What is known of the log, and its accounts and sessions.
+    catalog: Catalog,
     /// What the next part is made of.
     staged: Part,
 }
@@ -29,8 +29,8 @@ pub struct Intake {
 /// Changes that were kept of a log, in the form in which they are merged.
 #[derive(Debug, Default)]
 pub struct Part {
-    /// Of accounts and sessions.
-    accounts: Vec<Kept>,
+    /// Number of changes that it is made of.
+    count: usize,
     /// Of groups and memberships, those of one group together.
     groups: Vec<Kept>,
     /// Begins of shares.
@@ -85,20 +85,21 @@ fn group(change: &Change) -> Option<GroupId> {
 impl Intake {
     /// Of a log of so many changes.
     pub fn new(changes: usize) -> Self {
-        let mut ledger = Ledger::default();
-        ledger.reserve(changes);
-        Self { ledger, staged: Part::default() }
+        let mut catalog = Catalog::new();
+        catalog.ledger.reserve(changes);
+        Self { catalog, staged: Part::default() }
     }
 
     /// Takes a change, which is of the next part.
     pub fn add(&mut self, kept: Kept) {
-        self.ledger.note(&kept.change);
+        self.catalog.ledger.note(&kept.change);
+        self.staged.count += 1;
         let staged = &mut self.staged;
         match &kept.change.body {
             ChangeBody::ShareBegun { .. } => staged.shares.extend(Beginning::new(kept.change)),
             ChangeBody::ShareEnded { .. } => staged.ends.push(kept),
             _ if group(&kept.change).is_some() => staged.groups.push(kept),
-            _ => staged.accounts.push(kept),
+            _ => self.catalog.restore_body(&kept),
         }
     }
 
@@ -106,7 +107,7 @@ impl Intake {
     /// was, which is merged: fresh memory costs more than what is put in it.
     pub fn part(&mut self, left: usize, spare: Part) -> Part {
         let mut part = std::mem::replace(&mut self.staged, spare);
-        part.left = left.saturating_sub(part.len());
+        part.left = left.saturating_sub(part.count);
         part.groups.sort_by_cached_key(|kept| group(&kept.change).map(start));
         part.by_group.extend(part.shares.iter().map(|one| start(one.begun.group)).zip(0..));
         part.by_group.sort_unstable();
@@ -120,23 +121,13 @@ impl Part {
         self.left
     }
 
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Takes everything out and keeps the room.
     fn clear(&mut self) {
-        self.accounts.clear();
+        self.count = 0;
         self.groups.clear();
         self.shares.clear();
         self.by_group.clear();
         self.ends.clear();
-    }
-
-    /// Number of changes.
-    pub fn len(&self) -> usize {
-        self.accounts.len() + self.groups.len() + self.shares.len() + self.ends.len()
     }
 }
 
@@ -155,13 +146,13 @@ impl Beginning {
 impl Catalog {
     /// Merges a part of a log of which an intake has taken note; returns it empty.
     pub fn restore_part(&mut self, mut part: Part) -> Part {
-        for kept in &part.accounts {
-            self.restore_body(kept);
-        }
         for changes in part.groups.chunk_by(|one, next| group(&one.change) == group(&next.change)) {
             self.restore_group(changes);
         }
-        self.shares.reserve(part.shares.len(), part.len(), part.left);
+        if !part.shares.is_empty() {
+            // All that follow may be shares, and a table of numbers that is too large costs little. One that has to grow is made anew.
+            self.shares.reserve(part.shares.len() + part.left);
+        }
         let shares: Vec<_> = part.by_group.iter().filter_map(|(_, at)| part.shares.get(*at as usize)).collect();
         for all in shares.chunk_by(|one, next| one.begun.group == next.begun.group) {
             self.restore_shares(all);
@@ -173,10 +164,11 @@ impl Catalog {
         part
     }
 
-    /// Takes over what is known of a log all parts of which are merged.
+    /// Takes over what an intake has made of a log all parts of which are merged.
     #[must_use]
-    pub fn with_all_of(self, intake: Intake) -> Self {
-        Self { ledger: intake.ledger, ..self }
+    pub fn with_all_of(self, Intake { catalog: intake, .. }: Intake) -> Self {
+        let Self { ledger, users, user_names, sessions, fingerprint, .. } = intake;
+        Self { ledger, users, user_names, sessions, fingerprint: self.fingerprint.with(&fingerprint), ..self }
     }
 
     fn restore_body(&mut self, kept: &Kept) {

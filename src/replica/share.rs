@@ -39,7 +39,7 @@ struct Start {
     taken_by: TrackerNo,
     membership: MembershipId,
     file: RowNo,
-    shelf: RowNo,
+    stock: RowNo,
 }
 
 /// What few shares have.
@@ -87,12 +87,14 @@ struct File {
 
 /// What a user's device shares, as long as that is not forgotten.
 #[derive(Clone, Debug)]
-struct Shelf {
+struct Stock {
     user: UserId,
     device: DeviceKey,
-    /// Number of shares that began on it.
+    /// Number of shares that began there.
     shares: u32,
     live: FewSet<RowNo>,
+    /// Pieces of what lives.
+    pieces: u64,
 }
 
 impl Row for Share {
@@ -111,7 +113,7 @@ impl Row for File {
     }
 }
 
-impl Row for Shelf {
+impl Row for Stock {
     type Id = (UserId, DeviceKey);
 
     fn id(&self) -> (UserId, DeviceKey) {
@@ -154,27 +156,22 @@ pub(super) struct Turned {
 pub(super) struct Shares {
     all: Rows<Share>,
     files: Rows<File>,
-    shelves: Rows<Shelf>,
+    stocks: Rows<Stock>,
     /// Files by their manifest, which may be the same in several groups.
     by_manifest: Numbers<FirstBytes>,
     names: IdTable<GroupId, Claims<FileName, FileId>>,
     endings: BTreeMap<Dot, Ending>,
-    /// Pieces of all that a user shares: live shares only.
-    pieces: IdTable<UserId, u64>,
+    /// Stocks by their user.
+    by_user: Numbers<FirstBytes>,
 }
 
 impl Shares {
-    /// Makes room for `now` shares that are about to come. Where there is none, so many in `of` changes tell how many more there
-    /// may be in the `left` ones after these.
-    pub(super) fn reserve(&mut self, now: usize, of: usize, left: usize) {
-        if self.all.has_room(now) {
-            return;
-        }
-        let likely = now + left / of.max(1) * now;
-        self.all.reserve(likely);
-        self.files.reserve(likely);
+    /// Makes room for so many more shares to be found.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.all.reserve(more);
+        self.files.reserve(more);
         let files = &self.files;
-        self.by_manifest.reserve(likely, |no| files.at(no).map(|file| file.manifest_id));
+        self.by_manifest.reserve(more, |no| files.at(no).map(|file| file.manifest_id));
     }
 
     /// Merges a begin; of two tries of one request the lesser (timestamp, dot) counts. Returns where the share stands, and of a
@@ -201,7 +198,7 @@ impl Shares {
         }
         let turned = self.refresh(id, false);
         self.add_try(no, known.dot, known.file);
-        self.leave_shelf(&known);
+        self.leave_stock(&known);
         self.start(no, begun, file);
         (no, Some((known, turned)))
     }
@@ -231,14 +228,18 @@ impl Shares {
     /// Notes how a share began.
     pub(super) fn start(&mut self, no: RowNo, begun: &Begun, file: RowNo) {
         let Begun { at, dot, taken_by, user, device, membership, .. } = *begun;
-        let new = || Shelf { user, device, shares: 0, live: FewSet::default() };
-        let (shelf, _) = self.shelves.find_or_put(&(user, device), new);
-        if let Some(shelf) = self.shelves.at_mut(shelf) {
-            shelf.shares += 1;
+        let new = || Stock { user, device, shares: 0, live: FewSet::default(), pieces: 0 };
+        let (stock, is_new) = self.stocks.find_or_put(&(user, device), new);
+        if is_new {
+            let stocks = &self.stocks;
+            self.by_user.put(&user, stock, |no| stocks.at(no).map(|stock| stock.user));
+        }
+        if let Some(stock) = self.stocks.at_mut(stock) {
+            stock.shares += 1;
         }
         self.count_begin(file);
         if let Some(share) = self.all.at_mut(no) {
-            share.begun = Some(Start { at, dot, taken_by, membership, file, shelf });
+            share.begun = Some(Start { at, dot, taken_by, membership, file, stock });
         }
     }
 
@@ -254,12 +255,13 @@ impl Shares {
         }
     }
 
-    fn leave_shelf(&mut self, begun: &Begun) {
-        let Some(no) = self.shelves.find(&(begun.user, begun.device)) else { return };
-        let Some(shelf) = self.shelves.at_mut(no) else { return };
-        shelf.shares -= 1;
-        if shelf.shares == 0 {
-            self.shelves.take(no);
+    fn leave_stock(&mut self, begun: &Begun) {
+        let Some(no) = self.stocks.find(&(begun.user, begun.device)) else { return };
+        let Some(stock) = self.stocks.at_mut(no) else { return };
+        stock.shares -= 1;
+        if stock.shares == 0 {
+            self.stocks.take(no);
+            self.by_user.remove(&begun.user, no);
         }
     }
 
@@ -281,9 +283,9 @@ impl Shares {
     }
 
     fn begun_at(&self, no: RowNo) -> Option<Begun> {
-        let Start { at, dot, taken_by, membership, file, shelf } = self.all.at(no)?.begun?;
-        let (file, shelf) = (self.files.at(file)?, self.shelves.at(shelf)?);
-        let (group, file, user, device) = (file.group, file.id, shelf.user, shelf.device);
+        let Start { at, dot, taken_by, membership, file, stock } = self.all.at(no)?.begun?;
+        let (file, stock) = (self.files.at(file)?, self.stocks.at(stock)?);
+        let (group, file, user, device) = (file.group, file.id, stock.user, stock.device);
         Some(Begun { at, dot, taken_by, group, file, user, device, membership })
     }
 
@@ -337,30 +339,23 @@ impl Shares {
         let share = self.all.at_mut(no)?;
         share.live = live;
         let (start, id) = (share.begun?, share.id);
-        let (shelf, file) = (self.shelves.at_mut(start.shelf)?, self.files.at_mut(start.file)?);
+        let (stock, file) = (self.stocks.at_mut(start.stock)?, self.files.at_mut(start.file)?);
         if live {
-            shelf.live.insert(no);
+            stock.live.insert(no);
+            stock.pieces += u64::from(file.manifest.piece_count());
             file.live.insert((start.at, id), no);
         } else {
-            shelf.live.remove(&no);
+            stock.live.remove(&no);
+            stock.pieces -= u64::from(file.manifest.piece_count());
             file.live.remove(&(start.at, id));
         }
-        let (user, pieces) = (shelf.user, file.manifest.piece_count());
-        self.count_pieces(user, pieces, live);
         Some(start.file)
     }
 
-    fn count_pieces(&mut self, user: UserId, pieces: u32, live: bool) {
-        let all = self.pieces.entry(user).or_default();
-        *all = if live { *all + u64::from(pieces) } else { all.saturating_sub(pieces.into()) };
-        if *all == 0 {
-            self.pieces.remove(&user);
-        }
-    }
-
-    /// Pieces of all that a user shares.
+    /// Pieces of all that a user shares: live shares only.
     pub(super) fn user_pieces(&self, user: &UserId) -> u64 {
-        self.pieces.get(user).copied().unwrap_or_default()
+        let stocks = self.by_user.all(user).filter_map(|no| self.stocks.at(no));
+        stocks.filter(|stock| stock.user == *user).map(|stock| stock.pieces).sum()
     }
 
     /// Lets a file claim its name from the time of its first live share.
@@ -401,13 +396,13 @@ impl Shares {
 
     /// Live shares of a user's device, by identity.
     pub(super) fn of_device(&self, user: UserId, device: DeviceKey) -> impl Iterator<Item = (ShareId, Begun)> + '_ {
-        let live = self.shelves.get(&(user, device)).into_iter().flat_map(|shelf| shelf.live.iter().copied());
+        let live = self.stocks.get(&(user, device)).into_iter().flat_map(|stock| stock.live.iter().copied());
         self.in_order(live).into_iter().filter_map(|id| Some((id, self.begun(&id)?)))
     }
 
     /// Number of live shares of a user's device.
     pub(super) fn device_count(&self, user: UserId, device: DeviceKey) -> usize {
-        self.shelves.get(&(user, device)).map_or(0, |shelf| shelf.live.len())
+        self.stocks.get(&(user, device)).map_or(0, |stock| stock.live.len())
     }
 }
 
@@ -475,7 +470,7 @@ impl Shares {
             return None;
         }
         let share = self.all.take(no)?;
-        self.leave_shelf(&begun);
+        self.leave_stock(&begun);
         let mut dropped: Vec<_> = share.begins(&begun).map(|(dot, _)| (*dot, RequestId(id.0))).collect();
         let begins = u32::try_from(dropped.len()).unwrap_or(u32::MAX);
         for (dot, _) in share.ends() {

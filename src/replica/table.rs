@@ -131,14 +131,14 @@ pub trait Row {
 /// theirs.
 #[derive(Clone, Debug)]
 pub struct Rows<R> {
-    rows: Vec<Option<R>>,
+    records: Vec<Option<R>>,
     free: Vec<RowNo>,
     numbers: Numbers<FirstBytes>,
 }
 
 impl<R> Default for Rows<R> {
     fn default() -> Self {
-        Self { rows: Vec::new(), free: Vec::new(), numbers: Numbers::default() }
+        Self { records: Vec::new(), free: Vec::new(), numbers: Numbers::default() }
     }
 }
 
@@ -155,20 +155,20 @@ impl<R: Row> Rows<R> {
 
     /// The record in a row.
     pub fn at(&self, no: RowNo) -> Option<&R> {
-        self.rows.get(no as usize)?.as_ref()
+        self.records.get(no as usize)?.as_ref()
     }
 
     /// The record in a row, to be changed.
     pub fn at_mut(&mut self, no: RowNo) -> Option<&mut R> {
-        self.rows.get_mut(no as usize)?.as_mut()
+        self.records.get_mut(no as usize)?.as_mut()
     }
 
     /// Where a record stands, which is made if there is none; and whether it was.
     pub fn find_or_put(&mut self, id: &R::Id, make: impl FnOnce() -> R) -> (RowNo, bool) {
         let next = self.free.last().copied();
-        let next = next.unwrap_or_else(|| RowNo::try_from(self.rows.len()).expect("memory ends before numbers do"));
-        let rows = &self.rows;
-        let row = |no: RowNo| rows.get(no as usize).and_then(Option::as_ref);
+        let next = next.unwrap_or_else(|| RowNo::try_from(self.records.len()).expect("memory ends before numbers do"));
+        let records = &self.records;
+        let row = |no: RowNo| records.get(no as usize).and_then(Option::as_ref);
         let known = self.numbers.find_or_put(
             id,
             next,
@@ -178,36 +178,30 @@ impl<R: Row> Rows<R> {
         if let Some(no) = known {
             return (no, false);
         }
-        match self.free.pop().and_then(|no| self.rows.get_mut(no as usize)) {
+        match self.free.pop().and_then(|no| self.records.get_mut(no as usize)) {
             Some(row) => *row = Some(make()),
-            None => self.rows.push(Some(make())),
+            None => self.records.push(Some(make())),
         }
         (next, true)
     }
 
     /// Takes a record out.
     pub fn take(&mut self, no: RowNo) -> Option<R> {
-        let row = self.rows.get_mut(no as usize)?.take()?;
+        let row = self.records.get_mut(no as usize)?.take()?;
         self.numbers.remove(&row.id(), no);
         self.free.push(no);
         Some(row)
     }
 
-    /// Makes room for so many more.
+    /// Makes room for so many more to be found: the records themselves are moved by the page when they need more.
     pub fn reserve(&mut self, more: usize) {
-        let rows = &self.rows;
-        self.numbers.reserve(more, |no| rows.get(no as usize).and_then(Option::as_ref).map(R::id));
-        self.rows.reserve(more);
-    }
-
-    /// Whether there is room for so many more.
-    pub fn has_room(&self, more: usize) -> bool {
-        self.rows.capacity() - self.rows.len() >= more
+        let records = &self.records;
+        self.numbers.reserve(more, |no| records.get(no as usize).and_then(Option::as_ref).map(R::id));
     }
 
     /// All records, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &R> {
-        self.rows.iter().flatten()
+        self.records.iter().flatten()
     }
 }
 
