@@ -293,6 +293,17 @@ mod tests {
     }
 
     #[test]
+    fn hashes_of_pages_travel_as_a_list() {
+        for count in 0..4 {
+            let list: Vec<_> = (0..count).map(|n| Blake3Hash([n; 32])).collect();
+            let (hashes, bytes) = (list.iter().copied().collect::<PageHashes>(), rmp_serde::to_vec(&list).unwrap());
+            assert_eq!(*hashes, *list);
+            assert_eq!(rmp_serde::to_vec(&hashes).unwrap(), bytes);
+            assert_eq!(rmp_serde::from_slice::<PageHashes>(&bytes).unwrap(), hashes);
+        }
+    }
+
+    #[test]
     fn a_header_whose_pages_do_not_match_its_size_is_refused() {
         let (header, _) = sample(3);
         assert_eq!(ManifestHeader { size: 0, ..header.clone() }.check(), Err(ManifestError::PageCount));
