@@ -11,7 +11,7 @@ use p2p::{
     protocol::{
         hash::{Blake3Hash, Sha1Hash},
         ids::{DeviceKey, GroupId, MembershipId, RequestId, TrackerNo, UserId},
-        manifest::ManifestHeader,
+        manifest::{ManifestHeader, PageHashes},
         name::{FileName, GroupName, UserName},
         record::{Change, ChangeBody, Credential},
         version::{Dot, Timestamp},
@@ -68,7 +68,7 @@ impl Logs {
             size: 1 << 30,
             sha1: Sha1Hash::of([content.as_slice()]),
             blake3: Blake3Hash(*blake3::hash(&content).as_bytes()),
-            pages: vec![Blake3Hash(*blake3::hash(&content).as_bytes())],
+            pages: PageHashes::One(Blake3Hash(*blake3::hash(&content).as_bytes())),
         };
         let device = DeviceKey(user.0);
         self.add(home, ChangeBody::ShareBegun { group, user, device, membership, manifest });

@@ -1,6 +1,8 @@
 //! A shared file's manifest: a header that names and sizes it, and the piece hashes in pages.
 
-use serde::{Deserialize, Serialize};
+use std::{fmt, iter, ops::Deref};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha1::Digest as _;
 
 use super::{
@@ -28,7 +30,72 @@ pub struct ManifestHeader {
     /// BLAKE3 of the whole file; follows from the piece hashes.
     pub blake3: Blake3Hash,
     /// BLAKE3 of each page of piece hashes, in order.
-    pub pages: Vec<Blake3Hash>,
+    pub pages: PageHashes,
+}
+
+/// Hashes of pages. Most files have one, which needs no memory of its own.
+#[derive(Clone, Debug)]
+pub enum PageHashes {
+    /// Of a single page.
+    One(Blake3Hash),
+    /// Of any number of pages.
+    Listed(Box<[Blake3Hash]>),
+}
+
+impl PartialEq for PageHashes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for PageHashes {}
+
+impl Deref for PageHashes {
+    type Target = [Blake3Hash];
+
+    fn deref(&self) -> &[Blake3Hash] {
+        match self {
+            Self::One(page) => std::slice::from_ref(page),
+            Self::Listed(pages) => pages,
+        }
+    }
+}
+
+impl FromIterator<Blake3Hash> for PageHashes {
+    fn from_iter<I: IntoIterator<Item = Blake3Hash>>(pages: I) -> Self {
+        let mut pages = pages.into_iter();
+        match (pages.next(), pages.next()) {
+            (Some(only), None) => Self::One(only),
+            (first, second) => Self::Listed(first.into_iter().chain(second).chain(pages).collect()),
+        }
+    }
+}
+
+/// As a list of any length.
+impl Serialize for PageHashes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for PageHashes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = PageHashes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the hashes of pages")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut pages: A) -> Result<PageHashes, A::Error> {
+                iter::from_fn(|| pages.next_element().transpose()).collect()
+            }
+        }
+
+        deserializer.deserialize_seq(Visitor)
+    }
 }
 
 /// Why a manifest is refused.
@@ -69,7 +136,7 @@ impl ManifestHeader {
         for part in [&(name.len() as u64).to_le_bytes(), name, &self.size.to_le_bytes(), &self.sha1.0, &self.blake3.0] {
             hashing.add(part);
         }
-        for page in &self.pages {
+        for page in self.pages.iter() {
             hashing.add(&page.0);
         }
         ManifestId(hashing.finish())
@@ -223,6 +290,17 @@ mod tests {
         let other_size = ManifestHeader { size: header.size - 1, ..header.clone() };
         assert_ne!(header.id(), other_name.id());
         assert_ne!(header.id(), other_size.id());
+    }
+
+    #[test]
+    fn hashes_of_pages_travel_as_a_list() {
+        for count in 0..4 {
+            let list: Vec<_> = (0..count).map(|n| Blake3Hash([n; 32])).collect();
+            let (hashes, bytes) = (list.iter().copied().collect::<PageHashes>(), rmp_serde::to_vec(&list).unwrap());
+            assert_eq!(*hashes, *list);
+            assert_eq!(rmp_serde::to_vec(&hashes).unwrap(), bytes);
+            assert_eq!(rmp_serde::from_slice::<PageHashes>(&bytes).unwrap(), hashes);
+        }
     }
 
     #[test]

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     claim::{Claims, Renamed},
     effect::Effect,
-    few::FewSet,
     fingerprint::{Fact, Fingerprint},
     fold::Touched,
     group::{Before, Group},
-    ledger::Ledger,
-    membership::State,
+    ledger::{Known, Ledger, rank},
+    membership::{Instance, State},
     session::{Opened, Sessions},
     share::{Begun, Shares, Turned},
     table::IdTable,
@@ -19,10 +18,10 @@ use super::{
 use crate::protocol::{
     client::Standing,
     hash::Blake3Hash,
-    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, SessionId, ShareId, UserId},
+    ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, SessionId, ShareId, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
-    record::{Change, ChangeBody, EndReason, Kept, Tombstone, Verdict},
+    record::{Change, ChangeBody, Done, EndReason, Kept, Tombstone, Verdict},
     version::{Timestamp, VersionVector},
 };
 
@@ -105,6 +104,18 @@ impl Catalog {
         self.ledger.forgotten(folded, latest, tombstones);
     }
 
+    /// What a known request did.
+    pub(super) fn done(&self, request: &RequestId) -> Option<Done> {
+        let shared = self.shares.has_begun(&(*request).into()).then(|| Done::Shared((*request).into()));
+        self.ledger.requests.get(request).map(Known::done).into_iter().chain(shared).max_by_key(rank)
+    }
+
+    /// Whether no change of a request is left, which is remembered all the same.
+    pub(super) fn is_forgotten(&self, request: &RequestId) -> bool {
+        let is_gone = self.ledger.requests.get(request).is_some_and(|known| known.changes == 0);
+        is_gone && !self.shares.has_begun(&(*request).into())
+    }
+
     fn merge(&mut self, change: &Change, verdict: Option<Verdict>) -> Vec<Effect> {
         self.ledger.note(change);
         let mut out = Vec::new();
@@ -121,7 +132,7 @@ impl Catalog {
             ChangeBody::ShareBegun { manifest, .. } => {
                 let id = manifest.id();
                 if let Some(begun) = Begun::new(change, &id) {
-                    self.begin_share(change.request.into(), begun, manifest, id, out);
+                    self.begin_share(change.request.into(), &begun, id, manifest, out);
                 }
             }
             ChangeBody::ShareEnded { shares, user } => {
@@ -258,7 +269,7 @@ impl Catalog {
             facts.extend(others.map(|id| (*id, listed(state(id), was_live), listed(state(id), is_live))));
         }
         let turned = touched.iter().filter(|id| stood(id) != group.instances[*id].stands());
-        let shares = turned.flat_map(|id| group.instances[id].shares.iter().copied()).collect();
+        let shares = turned.flat_map(|id| self.shares.in_order(group.instances[id].shares.iter().copied())).collect();
         if before.owner_membership != owner {
             for (sign, owner) in [(false, before.owner_membership), (true, owner)] {
                 if let Some(owner) = owner {
@@ -335,26 +346,27 @@ impl Catalog {
     pub(super) fn begin_share(
         &mut self,
         id: ShareId,
-        begun: Begun,
-        manifest: &ManifestHeader,
+        begun: &Begun,
         manifest_id: ManifestId,
+        manifest: &ManifestHeader,
         out: &mut Vec<Effect>,
     ) {
-        if let Some((replaced, turned)) = self.shares.begin(id, begun, manifest, manifest_id) {
-            self.instance_shares(&replaced).remove(&id);
+        let (no, replaced) = self.shares.begin(id, begun, manifest_id, manifest);
+        if let Some((replaced, turned)) = replaced {
+            self.instance(&replaced).shares.remove(&no);
             self.note_share(turned, out);
         }
-        let Some(begun) = self.shares.begun(&id).copied() else { return };
-        let group = self.groups.entry(begun.group).or_default();
-        let instance = group.instance_mut(begun.membership);
-        instance.shares.insert(id);
+        let Some(begun) = self.shares.begun(&id) else { return };
+        let instance = self.instance(&begun);
+        instance.shares.insert(no);
         let is_member = instance.is_member(&begun.user);
         let turned = self.shares.refresh(id, is_member);
         self.note_share(turned, out);
     }
 
-    fn instance_shares(&mut self, begun: &Begun) -> &mut FewSet<ShareId> {
-        &mut self.groups.entry(begun.group).or_default().instance_mut(begun.membership).shares
+    /// The membership that a share began under.
+    fn instance(&mut self, begun: &Begun) -> &mut Instance {
+        self.groups.entry(begun.group).or_default().instance_mut(begun.membership)
     }
 
     fn refresh_share(&mut self, id: ShareId, out: &mut Vec<Effect>) {

@@ -6,14 +6,11 @@
 //! different names never derive the same one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
     hash::Hash,
 };
 
-use super::{
-    few::FewSet,
-    table::{IdTable, NameTable},
-};
+use super::table::{Numbers, Row, RowNo, Rows};
 use crate::mutant::Mutant;
 use crate::protocol::{
     ids::TrackerNo,
@@ -94,17 +91,32 @@ pub struct Renamed<N, Id> {
 /// All live claims of one kind, and the names that follow from them.
 #[derive(Clone, Debug)]
 pub struct Claims<N, Id> {
-    live: IdTable<Id, Claim<N>>,
-    claimants: NameTable<N, FewSet<(Timestamp, Id)>>,
+    live: Rows<Live<N, Id>>,
+    by_name: Numbers<DefaultHasher>,
     /// What those are called who lost the name they claim. All others are called by it.
     marked: BTreeMap<Id, N>,
-    holders: BTreeMap<N, Id>,
+    holders: BTreeMap<N, RowNo>,
+}
+
+/// A live claim, and whose it is.
+#[derive(Clone, Debug)]
+struct Live<N, Id> {
+    id: Id,
+    claim: Claim<N>,
+}
+
+impl<N, Id: Copy + Eq + Hash> Row for Live<N, Id> {
+    type Id = Id;
+
+    fn id(&self) -> Id {
+        self.id
+    }
 }
 
 impl<N, Id> Default for Claims<N, Id> {
     fn default() -> Self {
-        let (live, claimants) = (IdTable::default(), NameTable::default());
-        Self { live, claimants, marked: BTreeMap::new(), holders: BTreeMap::new() }
+        let (live, by_name) = (Rows::default(), Numbers::default());
+        Self { live, by_name, marked: BTreeMap::new(), holders: BTreeMap::new() }
     }
 }
 
@@ -117,24 +129,31 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
 
     /// The name `id` claims, whether or not it holds it.
     pub fn claimed(&self, id: &Id) -> Option<&N> {
-        self.live.get(id).map(|claim| &claim.name)
+        self.live.get(id).map(|live| &live.claim.name)
     }
 
     /// Who is called `name` now.
     pub fn holder(&self, name: &N) -> Option<Id> {
-        let claimant = self.claimants(name).find(|id| !self.marked.contains_key(id));
+        let claimant = self.claims_to(name).map(|live| live.id).find(|id| !self.marked.contains_key(id));
         // Whoever bears a mark has another name than it claims.
-        claimant.or_else(|| name.unmarked().and_then(|_| self.holders.get(name).copied()))
+        let marked = || self.live.at(*self.holders.get(name)?).map(|live| live.id);
+        claimant.or_else(|| name.unmarked().and_then(|_| marked()))
     }
 
     /// All who claim `name`, the one who holds it first.
-    pub fn claimants(&self, name: &N) -> impl Iterator<Item = Id> + '_ {
-        self.claimants.get(name).into_iter().flat_map(FewSet::iter).map(|&(_, id)| id)
+    pub fn claimants(&self, name: &N) -> impl Iterator<Item = Id> + use<N, Id> {
+        let mut claimants: Vec<_> = self.claims_to(name).map(|live| (live.claim.at, live.id)).collect();
+        claimants.sort_unstable();
+        claimants.into_iter().map(|(_, id)| id)
+    }
+
+    fn claims_to<'a>(&'a self, name: &'a N) -> impl Iterator<Item = &'a Live<N, Id>> {
+        self.by_name.all(name).filter_map(|no| self.live.at(no)).filter(|live| live.claim.name == *name)
     }
 
     /// All by name.
     pub fn iter(&self) -> impl Iterator<Item = (&N, Id)> + '_ {
-        self.holders.iter().map(|(name, &id)| (name, id))
+        self.holders.iter().filter_map(|(name, no)| Some((name, self.live.at(*no)?.id)))
     }
 
     /// Those who lost the name they claim.
@@ -144,29 +163,24 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
 
     /// Sets or withdraws the claim of `id`; returns who is called otherwise now.
     pub fn set(&mut self, id: Id, claim: Option<Claim<N>>) -> Vec<Renamed<N, Id>> {
-        let before = self.live.get(&id);
+        let before = self.live.get(&id).map(|live| &live.claim);
         if before == claim.as_ref() {
             return Vec::new();
         }
         let called = self.name(&id).cloned();
-        let before = match claim.clone() {
-            Some(claim) => self.live.insert(id, claim),
-            None => self.live.remove(&id),
-        };
-        let mut touched = BTreeSet::new();
-        if let Some(before) = before {
-            self.forget_claimant(&before, id);
-            touched.insert(before.name);
-        }
+        let mut touched: BTreeSet<N> = self.withdraw(&id).map(|before| before.name).into_iter().collect();
         if let Some(claim) = claim {
-            let claimants = self.claimants.entry(claim.name.clone()).or_default();
-            claimants.insert((claim.at, id));
+            let name = claim.name.clone();
+            let is_first = self.claims_to(&name).next().is_none();
+            let (no, _) = self.live.find_or_put(&id, || Live { id, claim });
+            let live = &self.live;
+            self.by_name.put(&&name, no, |no| live.at(no).map(|live| &live.claim.name));
             // Nobody else can bear it: most names are taken so.
-            if called.is_none() && claimants.len() == 1 && claim.name.unmarked().is_none() {
-                self.holders.insert(claim.name.clone(), id);
-                return vec![Renamed { id, from: None, to: Some(claim.name) }];
+            if called.is_none() && is_first && name.unmarked().is_none() {
+                self.holders.insert(name.clone(), no);
+                return vec![Renamed { id, from: None, to: Some(name) }];
             }
-            touched.insert(claim.name);
+            touched.insert(name);
         }
         self.rename(&Self::with_bases(&touched), (id, called))
     }
@@ -177,24 +191,26 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
         if claim.name.unmarked().is_some() {
             return false;
         }
-        let (Entry::Vacant(claimants), Entry::Vacant(live)) =
-            (self.claimants.entry(claim.name.clone()), self.live.entry(id))
-        else {
+        let name = claim.name.clone();
+        let (no, is_new) = self.live.find_or_put(&id, || Live { id, claim });
+        if !is_new {
             return false;
-        };
-        claimants.insert(FewSet::from((claim.at, id)));
-        self.holders.insert(claim.name.clone(), id);
-        live.insert(claim);
+        }
+        let name_of = |no| self.live.at(no).map(|live| &live.claim.name);
+        let known = self.by_name.find_or_put(&&name, no, |no| name_of(no) == Some(&name), name_of);
+        if known.is_some() {
+            self.live.take(no);
+            return false;
+        }
+        self.holders.insert(name, no);
         true
     }
 
-    fn forget_claimant(&mut self, claim: &Claim<N>, id: Id) {
-        if let Some(claimants) = self.claimants.get_mut(&claim.name) {
-            claimants.remove(&(claim.at, id));
-            if claimants.is_empty() {
-                self.claimants.remove(&claim.name);
-            }
-        }
+    fn withdraw(&mut self, id: &Id) -> Option<Claim<N>> {
+        let no = self.live.find(id)?;
+        let claim = self.live.take(no)?.claim;
+        self.by_name.remove(&claim.name, no);
+        Some(claim)
     }
 
     /// Adds the names whose marked forms the touched ones may be.
@@ -218,7 +234,7 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
                 if name != *claimed {
                     self.marked.insert(id, name.clone());
                 }
-                self.holders.insert(name, id);
+                self.holders.extend(self.live.find(&id).map(|no| (name, no)));
             }
         }
         let renamed = |(id, from): (Id, Option<N>)| {
@@ -237,7 +253,7 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
         }
         for id in claimants {
             let free = |candidate: &N| {
-                !self.claimants.contains_key(candidate) && named.iter().all(|(_, taken)| taken != candidate)
+                self.claims_to(candidate).next().is_none() && named.iter().all(|(_, taken)| taken != candidate)
             };
             let own = if named.is_empty() { name.clone() } else { self.marked(name, id, free) };
             named.push((id, own));
@@ -246,7 +262,7 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
     }
 
     fn marked(&self, name: &N, id: Id, free: impl Fn(&N) -> bool) -> N {
-        let no = self.live[&id].taken_by;
+        let Some(no) = self.live.get(&id).map(|live| live.claim.taken_by) else { return name.clone() };
         let marks = std::iter::once(format!("~{no}")).chain((1u32..1_000_000).map(|k| format!("~{no}.{k}")));
         let mut candidates = marks.map(|mark| name.marked(&mark, id.as_ref()));
         candidates.find(free).unwrap_or_else(|| name.clone())
@@ -321,7 +337,7 @@ mod tests {
             for (id, claim) in history {
                 claims.set(UserId([id; 32]), claim);
             }
-            let before = claims.holders.clone();
+            let before: Vec<_> = claims.iter().map(|(name, id)| (name.clone(), id)).collect();
             let name = UserName::parse(["ann", "bob", "cat"][name]).unwrap();
             let late = Claim { name, at: Timestamp { wall_ms: 9, logical: 0 }, taken_by: TrackerNo(no) };
             let newcomer = UserId([9; 32]);
@@ -329,7 +345,7 @@ mod tests {
                 prop_assert_eq!(renamed.id, newcomer);
             }
             claims.set(newcomer, None);
-            prop_assert_eq!(claims.holders, before);
+            prop_assert!(claims.iter().eq(before.iter().map(|(name, id)| (name, *id))));
         }
 
         #[test]
@@ -347,11 +363,11 @@ mod tests {
             for (id, claim) in last.iter().rev() {
                 fresh.set(FileId([*id; 32]), claim.clone());
             }
-            prop_assert_eq!(&claims.holders, &fresh.holders);
-            prop_assert_eq!(claims.holders.len(), called.len());
+            prop_assert!(claims.iter().eq(fresh.iter()));
+            prop_assert_eq!(claims.iter().count(), called.len());
             prop_assert!(called.iter().all(|(id, name)| claims.name(id) == Some(name) && claims.holder(name) == Some(*id)));
-            prop_assert_eq!(claims.holders.len(), last.values().flatten().count());
-            prop_assert!(claims.holders.iter().all(|(name, id)| claims.name(id) == Some(name)));
+            prop_assert_eq!(claims.iter().count(), last.values().flatten().count());
+            prop_assert!(claims.iter().all(|(name, id)| claims.name(&id) == Some(name)));
             let lost = called.iter().filter(|(id, name)| claims.claimed(id) != Some(*name)).map(|(id, _)| *id);
             prop_assert!(claims.losers().eq(lost));
         }

@@ -153,7 +153,7 @@ pub fn decide(
 
 /// The answer to a write that is known here, from the record it made; `None` for one never heard of.
 pub fn answer(catalog: &Catalog, request: &RequestId) -> Option<Answer> {
-    Some(match catalog.ledger.requests.get(request)?.done(request) {
+    Some(match catalog.done(request)? {
         Done::Plain | Done::PasswordSet(_) => Answer::Done,
         Done::Left { reason: EndReason::Withdrawn, .. } => Answer::Left { outcome: LeaveOutcome::Withdrawn },
         Done::Left { group, owned, .. } => Answer::Left { outcome: left(catalog, &group, owned) },
@@ -164,7 +164,7 @@ pub fn answer(catalog: &Catalog, request: &RequestId) -> Option<Answer> {
 
 /// Whose password a request that is known here has set.
 pub fn password_set_by(catalog: &Catalog, request: &RequestId) -> Option<UserId> {
-    match catalog.ledger.requests.get(request)?.done(request) {
+    match catalog.done(request)? {
         Done::PasswordSet(user) => Some(user),
         _ => None,
     }

@@ -93,12 +93,15 @@ impl<K: Ord, V> FewMap<K, V> {
         None
     }
 
+    /// Entries that there is room for from the second on: numbers take no less memory when there are fewer.
+    const SECOND: usize = if size_of::<(K, V)>() <= 8 { 6 } else { 2 };
+
     /// Puts a new entry in its place.
     fn put_in(&mut self, at: usize, key: K, value: V) {
         match &mut self.0 {
             Entries::One(one @ None) => *one = Some((key, value)),
             Entries::One(one) => {
-                let mut few = Vec::with_capacity(2);
+                let mut few = Vec::with_capacity(Self::SECOND);
                 few.extend(one.take());
                 few.insert(at, (key, value));
                 self.0 = Entries::Few(few);

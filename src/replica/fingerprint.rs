@@ -19,6 +19,12 @@ impl Fingerprint {
         }
     }
 
+    /// All facts of both.
+    pub(super) fn with(mut self, other: &Self) -> Self {
+        self.add(&Fact(other.0));
+        self
+    }
+
     /// Counts a fact in that holds now, or out that was counted in.
     pub(super) fn set(&mut self, holds: bool, fact: &Fact) {
         if holds {

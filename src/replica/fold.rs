@@ -89,41 +89,81 @@ impl Touched {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trail(BTreeMap<DeviceKey, Steps>);
 
+/// Counters, and what the changes touched. Most begin a share, and take less room by themselves.
 #[derive(Clone, Debug, Default)]
 struct Steps {
-    all: VecDeque<(u64, Touched)>,
+    shares: Queue<ShareId>,
+    others: Queue<Touched>,
+}
+
+/// What waits, by its counter.
+#[derive(Clone, Debug)]
+struct Queue<T> {
+    all: VecDeque<(u64, T)>,
     /// A log was read in another order than it was written.
     is_mixed: bool,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { all: VecDeque::new(), is_mixed: false }
+    }
+}
+
+impl<T> Queue<T> {
+    fn add(&mut self, counter: u64, what: T) {
+        self.is_mixed |= self.all.back().is_some_and(|(last, _)| counter < *last);
+        self.all.push_back((counter, what));
+    }
+
+    fn sort(&mut self) {
+        if std::mem::take(&mut self.is_mixed) {
+            self.all.make_contiguous().sort_unstable_by_key(|(counter, _)| *counter);
+        }
+    }
+
+    /// Takes out the first, if it is not after `newest`.
+    fn take(&mut self, newest: u64) -> Option<(u64, T)> {
+        let first = self.all.pop_front_if(|(counter, _)| *counter <= newest);
+        if self.all.capacity() > 4 * self.all.len() {
+            self.all.shrink_to(2 * self.all.len());
+        }
+        first
+    }
 }
 
 impl Trail {
     /// Notes what a change touched.
     pub(super) fn add(&mut self, dot: Dot, what: Touched) {
         let steps = self.0.entry(dot.origin).or_default();
-        steps.is_mixed |= steps.all.back().is_some_and(|(last, _)| dot.counter < *last);
-        steps.all.push_back((dot.counter, what));
+        match what {
+            Touched::Share(share) => steps.shares.add(dot.counter, share),
+            other => steps.others.add(dot.counter, other),
+        }
     }
 
     /// Puts in order what came in another.
     pub(super) fn sort(&mut self) {
-        for steps in self.0.values_mut().filter(|steps| steps.is_mixed) {
-            steps.all.make_contiguous().sort_unstable_by_key(|(counter, _)| *counter);
-            steps.is_mixed = false;
+        for steps in self.0.values_mut() {
+            steps.shares.sort();
+            steps.others.sort();
         }
     }
 
     /// Takes out what was touched up to `newest`, until `out` holds `most`.
     fn take(&mut self, newest: Dot, most: usize, out: &mut Vec<(Dot, Touched)>) {
-        let Some(Steps { all, .. }) = self.0.get_mut(&newest.origin) else { return };
+        let Some(Steps { shares, others }) = self.0.get_mut(&newest.origin) else { return };
+        let mut next = || {
+            let other = others.take(newest.counter);
+            other.or_else(|| shares.take(newest.counter).map(|(counter, share)| (counter, Touched::Share(share))))
+        };
         while out.len() < most
-            && let Some((counter, what)) = all.pop_front_if(|(counter, _)| *counter <= newest.counter)
+            && let Some((counter, what)) = next()
         {
             out.push((Dot { origin: newest.origin, counter }, what));
         }
-        if all.is_empty() {
+        if shares.all.is_empty() && others.all.is_empty() {
             self.0.remove(&newest.origin);
-        } else if all.capacity() > 4 * all.len() {
-            all.shrink_to(2 * all.len());
         }
     }
 }
@@ -163,7 +203,7 @@ impl Catalog {
     /// Forgets requests of which nothing else is left: nobody repeats them any more.
     pub fn forget_requests(&mut self, requests: &[RequestId]) {
         for request in requests {
-            if self.ledger.requests.get(request).is_some_and(|known| known.changes == 0) {
+            if self.is_forgotten(request) {
                 self.ledger.requests.remove(request);
             }
         }
@@ -176,7 +216,9 @@ impl Catalog {
 
     /// Number of changes known that are not forgotten, and of requests remembered: what memory is bounded by.
     pub fn size(&self) -> (usize, usize) {
-        (self.ledger.requests.sum(|known| known.changes as usize), self.ledger.requests.len())
+        let requests = &self.ledger.requests;
+        let shares = self.shares.all_begun().filter(|share| !requests.contains_key(&RequestId(share.0)));
+        (requests.sum(|known| known.changes as usize) + self.shares.begins(), requests.len() + shares.count())
     }
 
     fn take_stable(&mut self, cut: &Cut, most: usize) -> Vec<(Dot, Touched)> {
@@ -222,7 +264,7 @@ impl Fold<'_> {
         if self.catalog.shares.is_live(&id) {
             return;
         }
-        let Some(begun) = self.catalog.shares.begun(&id).copied() else { return };
+        let Some(begun) = self.catalog.shares.begun(&id) else { return };
         if !self.fold_share(id) {
             return;
         }
@@ -239,16 +281,15 @@ impl Fold<'_> {
         let Some(begun) = self.catalog.shares.begun(&id) else { return false };
         let group = self.catalog.groups.get(&begun.group);
         let is_over = group.is_some_and(|group| group.is_over(&begun.membership, self.cut));
+        let Some(no) = self.catalog.shares.find(&id) else { return false };
         let Some(forgotten) = self.catalog.shares.fold(id, self.cut, is_over) else { return false };
         let begun = forgotten.begun;
         if let Some(instance) =
             self.catalog.groups.get_mut(&begun.group).and_then(|group| group.instances.get_mut(&begun.membership))
         {
-            instance.shares.remove(&id);
+            instance.shares.remove(&no);
         }
-        if let Some(known) = self.catalog.ledger.requests.get_mut(&RequestId(id.0)) {
-            known.forget_share(begun.file, forgotten.name);
-        }
+        self.catalog.ledger.forget_share(RequestId(id.0), forgotten.begins, begun.file, forgotten.name);
         self.dropped.extend(forgotten.dropped);
         self.out.manifests.extend(forgotten.manifests);
         true
@@ -256,8 +297,8 @@ impl Fold<'_> {
 
     /// What is over of a user in a group, shares first.
     fn look_at_member(&mut self, group: GroupId, user: UserId) {
-        let shares = self.catalog.groups.get(&group).map(|record| record.shares_of(&user)).unwrap_or_default();
-        for share in shares {
+        let shares = self.catalog.groups.get(&group).into_iter().flat_map(|record| record.shares_of(&user));
+        for share in self.catalog.shares.in_order(shares) {
             self.fold_share(share);
         }
         let Some(record) = self.catalog.groups.get_mut(&group) else { return };
@@ -277,7 +318,7 @@ impl Fold<'_> {
             return;
         }
         let authors: Vec<_> = record.authors.iter().copied().collect();
-        for share in authors.iter().flat_map(|user| record.shares_of(user)).collect::<Vec<_>>() {
+        for share in self.catalog.shares.in_order(authors.iter().flat_map(|user| record.shares_of(user))) {
             self.fold_share(share);
         }
         let Some(record) = self.catalog.groups.get_mut(&id) else { return };
@@ -301,8 +342,9 @@ impl Fold<'_> {
             self.out.dropped.push(dot);
             let Some(known) = self.catalog.ledger.requests.get_mut(&request) else { continue };
             known.changes -= 1;
-            if known.changes == 0 {
-                self.out.forgotten.push(Tombstone { request, done: known.done(&request) });
+            let done = known.done();
+            if self.catalog.is_forgotten(&request) {
+                self.out.forgotten.push(Tombstone { request, done });
             }
         }
         let dropped: BTreeSet<&Dot> = self.out.dropped.iter().collect();

@@ -7,9 +7,10 @@ use super::{
     group::{Group, Transfer, TransferId},
     membership::{End, Instance},
     stability::Cut,
+    table::RowNo,
 };
 use crate::protocol::{
-    ids::{GroupId, MembershipId, RequestId, ShareId, UserId},
+    ids::{GroupId, MembershipId, RequestId, UserId},
     record::Verdict,
     version::Dot,
 };
@@ -31,9 +32,9 @@ impl Group {
     }
 
     /// Shares under any instance of a user.
-    pub(super) fn shares_of(&self, user: &UserId) -> Vec<ShareId> {
+    pub(super) fn shares_of(&self, user: &UserId) -> impl Iterator<Item = RowNo> {
         let ids = self.by_user.get(user).into_iter().flatten();
-        ids.flat_map(|id| self.instances[id].shares.iter().copied()).collect()
+        ids.flat_map(|id| self.instances[id].shares.iter().copied())
     }
 
     /// Whether ends of a user are left: they wait for what they rest on, or for what their author had seen.

@@ -33,12 +33,12 @@ pub struct Group {
     pub(super) loose: BTreeSet<Dot>,
     /// Live memberships in the order of succession: derived.
     line: BTreeSet<(Timestamp, MembershipId)>,
-    /// Number of live memberships of each member: derived.
-    members: BTreeMap<UserId, u32>,
+    /// The live membership of each member that began first: derived.
+    members: BTreeMap<UserId, (Timestamp, MembershipId)>,
     /// Users who ask and are no members, with the time of the first live request: derived.
     pending: BTreeMap<UserId, Timestamp>,
-    /// The owner's membership: derived.
-    owner: Option<MembershipId>,
+    /// The owner's membership, and whose it is: derived.
+    owner: Option<(MembershipId, Option<UserId>)>,
 }
 
 /// The creation of a group, by its least try.
@@ -161,7 +161,7 @@ impl Group {
         let ids = users.iter().filter_map(|user| self.by_user.get(user)).flatten();
         Before {
             owner: self.owner(),
-            owner_membership: self.owner,
+            owner_membership: self.owner_membership(),
             states: ids.map(|id| (*id, self.instances[id].stands())).collect(),
             standings: users.iter().map(|user| (*user, self.standing(user))).collect(),
         }
@@ -229,7 +229,7 @@ impl Group {
     /// Derives the states of one user's instances, and what the group keeps of them.
     fn derive_user(&mut self, user: UserId) {
         let ends = self.ends.get(&user).map_or(&[][..], Vec::as_slice);
-        let (mut members, mut first_request) = (0, None);
+        let (mut first_membership, mut first_request) = (None, None);
         for id in self.by_user.get(&user).into_iter().flatten() {
             let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.user() == Some(user)) else {
                 continue;
@@ -240,7 +240,7 @@ impl Group {
             instance.state = instance.derive(ends);
             match (instance.state, instance.request) {
                 (State::Member { since }, _) => {
-                    members += 1;
+                    first_membership = Some(first_membership.map_or((since, *id), |first| (since, *id).min(first)));
                     self.line.insert((since, *id));
                 }
                 (State::Requested, Some(request)) => {
@@ -249,8 +249,8 @@ impl Group {
                 _ => {}
             }
         }
-        set_or_remove(&mut self.members, user, (members > 0).then_some(members));
-        set_or_remove(&mut self.pending, user, first_request.filter(|_| members == 0));
+        set_or_remove(&mut self.members, user, first_membership);
+        set_or_remove(&mut self.pending, user, first_request.filter(|_| first_membership.is_none()));
     }
 
     /// The hand-over that counts.
@@ -260,11 +260,13 @@ impl Group {
     }
 
     /// The owner's membership: of the last hand-over while it lives, then the first in the line of succession.
-    fn derive_owner(&self) -> Option<MembershipId> {
+    fn derive_owner(&self) -> Option<(MembershipId, Option<UserId>)> {
         let created = self.created.as_ref()?;
         let named = self.last_transfer().map_or(created.membership, |(id, _)| id.membership);
         let lives = matches!(self.instances.get(&named)?.state, State::Member { .. });
-        if lives || Mutant::OwnerStays.is_on() { Some(named) } else { self.line.first().map(|&(_, id)| id) }
+        let stays = lives || Mutant::OwnerStays.is_on();
+        let id = if stays { named } else { self.line.first()?.1 };
+        Some((id, self.instances.get(&id)?.user()))
     }
 }
 
@@ -289,12 +291,12 @@ impl Group {
 
     /// The owner; `None` when the group is dissolved.
     pub fn owner(&self) -> Option<UserId> {
-        self.owner.and_then(|id| self.instances[&id].user())
+        self.owner?.1
     }
 
     /// The owner's membership.
     pub(super) fn owner_membership(&self) -> Option<MembershipId> {
-        self.owner
+        Some(self.owner?.0)
     }
 
     /// How a user stands, by the furthest live instance.
@@ -344,11 +346,7 @@ impl Group {
 
     /// The membership of a user that began first among those that live.
     pub fn membership(&self, user: &UserId) -> Option<Membership> {
-        let own = self.by_user.get(user)?.iter().filter_map(|id| match self.instances[id].state {
-            State::Member { since } if self.instances[id].user() == Some(*user) => Some((since, *id)),
-            _ => None,
-        });
-        let (since, id) = own.min()?;
+        let (since, id) = *self.members.get(user)?;
         Some(Membership { id, since, owner: self.owner() == Some(*user) })
     }
 
@@ -391,7 +389,7 @@ impl Group {
     /// The changes that a decision of the present owner rests on, and the latest stamp among them.
     pub(super) fn ownership(&self) -> Option<(Timestamp, Vec<Dot>)> {
         let created = self.created.as_ref()?;
-        let instance = &self.instances[&self.owner?];
+        let instance = &self.instances[&self.owner_membership()?];
         let last = self.last_transfer();
         let mut evidence = Vec::from_iter(instance.evidence());
         let (named, user) = if let Some((id, transfer)) = last {

@@ -20,6 +20,7 @@ use crate::protocol::{
 pub struct Ledger {
     pub(super) vector: VersionVector,
     pub(super) latest: Timestamp,
+    /// What requests did, but for shares begun: those the catalog has.
     pub(super) requests: IdTable<RequestId, Known>,
     /// Changes that are not known to be stable, and what they touched: there may be something to forget once they are.
     pub(super) touched: Trail,
@@ -37,29 +38,22 @@ pub(super) struct Known {
 #[derive(Clone, Debug)]
 enum Deed {
     Plain,
-    Shared,
     Told(Box<Done>),
 }
 
 impl Known {
     /// What the request did.
-    pub(super) fn done(&self, request: &RequestId) -> Done {
+    pub(super) fn done(&self) -> Done {
         match &self.done {
             Deed::Plain => Done::Plain,
-            Deed::Shared => Done::Shared((*request).into()),
             Deed::Told(done) => (**done).clone(),
         }
     }
 
-    /// The share that it began is forgotten.
-    pub(super) fn forget_share(&mut self, file: FileId, name: FileName) {
-        self.done = Deed::Told(Box::new(Done::SharedOnce { file, name }));
-    }
-
     /// Of two changes with one request the answer that says more counts, so that order does not.
-    fn note(&mut self, request: &RequestId, done: Deed) {
+    fn note(&mut self, done: Deed) {
         let done = Self { done, changes: 0 };
-        if rank(&done.done(request)) > rank(&self.done(request)) {
+        if rank(&done.done()) > rank(&self.done()) {
             self.done = done.done;
         }
     }
@@ -71,7 +65,6 @@ impl Deed {
             ChangeBody::MembershipEnded { group, user, by, reason, rests_on, .. } if user == by => {
                 Self::Told(Box::new(Done::Left { group: *group, reason: *reason, owned: !rests_on.is_empty() }))
             }
-            ChangeBody::ShareBegun { .. } => Self::Shared,
             ChangeBody::CredentialSet { user, .. } => Self::Told(Box::new(Done::PasswordSet(*user))),
             _ => Self::Plain,
         }
@@ -84,15 +77,25 @@ impl Ledger {
         self.vector.insert(change.dot);
         self.latest = self.latest.max(change.at);
         self.touched.add(change.dot, Touched::by(change));
+        if matches!(change.body, ChangeBody::ShareBegun { .. }) {
+            return;
+        }
         let done = Deed::of(change);
         match self.requests.entry(change.request) {
             Entry::Vacant(place) => drop(place.insert(Known { done, changes: 1 })),
             Entry::Occupied(known) => {
                 let known = known.into_mut();
                 known.changes += 1;
-                known.note(&change.request, done);
+                known.note(done);
             }
         }
+    }
+
+    /// A share is forgotten, and its begins are about to be.
+    pub(super) fn forget_share(&mut self, request: RequestId, begins: u32, file: FileId, name: FileName) {
+        let known = self.requests.entry(request).or_insert(Known { done: Deed::Plain, changes: 0 });
+        known.done = Deed::Told(Box::new(Done::SharedOnce { file, name }));
+        known.changes += begins;
     }
 
     /// Makes room for changes, as many as a log holds.
@@ -117,7 +120,7 @@ impl Ledger {
 }
 
 /// Of two changes with one request the answer that says more counts.
-fn rank(done: &Done) -> (u8, [u8; 32], bool, bool) {
+pub(super) fn rank(done: &Done) -> (u8, [u8; 32], bool, bool) {
     match done {
         Done::Plain => (0, [0; 32], false, false),
         Done::Left { group, reason, owned } => (1, group.0, *reason == EndReason::Left, *owned),

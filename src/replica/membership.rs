@@ -5,10 +5,10 @@
 //!                             └──────── MembershipEnded ──────┴──► ended (stays: a new request is a new instance)
 //! ```
 
-use super::few::FewSet;
+use super::{few::FewSet, table::RowNo};
 use crate::mutant::Mutant;
 use crate::protocol::{
-    ids::{MembershipId, RequestId, ShareId, UserId},
+    ids::{MembershipId, RequestId, UserId},
     record::EndReason,
     version::{Dot, Timestamp, VersionVector},
 };
@@ -43,8 +43,8 @@ pub(super) struct Instance {
     pub(super) accepts: Vec<Accept>,
     /// How far it has come: derived.
     pub(super) state: State,
-    /// Shares begun under it.
-    pub(super) shares: FewSet<ShareId>,
+    /// Shares begun under it, by where they stand.
+    pub(super) shares: FewSet<RowNo>,
 }
 
 /// The request an instance began with.

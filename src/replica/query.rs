@@ -181,9 +181,8 @@ impl Catalog {
 
     /// Whether that very membership is known to be over. One that has yet to arrive is not.
     pub fn has_ended(&self, group: &GroupId, membership: &MembershipId) -> bool {
-        let is_forgotten =
-            || self.ledger.requests.get(&RequestId(membership.0)).is_some_and(|known| known.changes == 0);
-        self.groups.get(group).is_some_and(|group| group.has_ended(membership)) || is_forgotten()
+        let is_over = self.groups.get(group).is_some_and(|group| group.has_ended(membership));
+        is_over || self.is_forgotten(&RequestId(membership.0))
     }
 
     /// The memberships of a user in a group that are known to be over.
@@ -266,12 +265,12 @@ impl Catalog {
 
     /// Group and manifest of a listed file.
     pub fn file(&self, file: &FileId) -> Option<(GroupId, &ManifestHeader)> {
-        self.shares.listed(file)
+        self.shares.listed(file).map(|(group, _, manifest)| (group, manifest))
     }
 
     /// A listed file; seeders and leechers read 0, they are presence.
     pub fn file_info(&self, group: &GroupId, file: &FileId) -> Option<FileInfo> {
-        let (of, manifest) = self.file(file).filter(|(of, _)| of == group)?;
+        let (of, id, manifest) = self.shares.listed(file).filter(|(of, ..)| of == group)?;
         let mut shared_by = Vec::new();
         for share in self.shares_of_file(file) {
             if let Some(name) = self.user_name(&share.user).filter(|name| !shared_by.contains(*name)) {
@@ -281,7 +280,7 @@ impl Catalog {
         Some(FileInfo {
             group: of,
             file: *file,
-            manifest: manifest.id(),
+            manifest: id,
             name: self.file_name(group, file)?.clone(),
             size: manifest.size,
             sha1: manifest.sha1,

@@ -1,13 +1,16 @@
 //! Shares, and the files they make: a file is listed, and claims its name, while a live share of it exists.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
+};
 
 use super::{
     claim::{Claim, Claims, Renamed},
     few::{FewMap, FewSet},
     fingerprint::Fact,
     stability::Cut,
-    table::IdTable,
+    table::{FirstBytes, IdTable, Numbers, Row, RowNo, Rows},
 };
 use crate::protocol::{
     ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, ShareId, TrackerNo, UserId},
@@ -18,13 +21,25 @@ use crate::protocol::{
 };
 
 /// One device's sharing of one file: begun < ended.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Share {
-    pub(super) begun: Option<Begun>,
+#[derive(Clone, Debug)]
+struct Share {
+    id: ShareId,
+    begun: Option<Start>,
     /// Begun, not ended, and its membership lives: derived.
-    pub(super) live: bool,
+    live: bool,
     /// What most shares have not.
     more: Option<Box<More>>,
+}
+
+/// How a share began, as it is kept: what it has in common with others stands there.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    at: Timestamp,
+    dot: Dot,
+    taken_by: TrackerNo,
+    membership: MembershipId,
+    file: RowNo,
+    stock: RowNo,
 }
 
 /// What few shares have.
@@ -59,11 +74,51 @@ pub struct Begun {
 
 /// A file of a group, as long as a share of it is not forgotten.
 #[derive(Clone, Debug)]
-pub(super) struct File {
+struct File {
+    id: FileId,
     group: GroupId,
-    pub(super) manifest: ManifestHeader,
-    shares: FewSet<ShareId>,
-    live: FewSet<(Timestamp, ShareId)>,
+    manifest_id: ManifestId,
+    manifest: ManifestHeader,
+    /// Begins of its shares that are not forgotten.
+    begins: u32,
+    /// Its live shares, first one first, and where they stand.
+    live: FewMap<(Timestamp, ShareId), RowNo>,
+}
+
+/// What a user's device shares, as long as that is not forgotten.
+#[derive(Clone, Debug)]
+struct Stock {
+    user: UserId,
+    device: DeviceKey,
+    /// Number of shares that began there.
+    shares: u32,
+    live: FewSet<RowNo>,
+    /// Pieces of what lives.
+    pieces: u64,
+}
+
+impl Row for Share {
+    type Id = ShareId;
+
+    fn id(&self) -> ShareId {
+        self.id
+    }
+}
+
+impl Row for File {
+    type Id = FileId;
+
+    fn id(&self) -> FileId {
+        self.id
+    }
+}
+
+impl Row for Stock {
+    type Id = (UserId, DeviceKey);
+
+    fn id(&self) -> (UserId, DeviceKey) {
+        (self.user, self.device)
+    }
 }
 
 /// A change that ends shares, as long as one of them is not forgotten.
@@ -79,7 +134,9 @@ pub(super) struct Forgotten {
     pub(super) begun: Begun,
     /// The name of its file.
     pub(super) name: FileName,
-    /// Changes that nothing needs any more.
+    /// How often it was begun.
+    pub(super) begins: u32,
+    /// Changes that nothing needs any more, those begins among them.
     pub(super) dropped: Vec<(Dot, RequestId)>,
     /// Manifests that no share in any group refers to any more.
     pub(super) manifests: Vec<ManifestId>,
@@ -97,75 +154,144 @@ pub(super) struct Turned {
 /// All shares and files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shares {
-    pub(super) all: IdTable<ShareId, Box<Share>>,
-    pub(super) files: IdTable<FileId, Box<File>>,
-    pub(super) names: IdTable<GroupId, Claims<FileName, FileId>>,
-    /// How many files have this manifest.
-    pub(super) manifests: IdTable<ManifestId, u32>,
+    all: Rows<Share>,
+    files: Rows<File>,
+    stocks: Rows<Stock>,
+    /// Files by their manifest, which may be the same in several groups.
+    by_manifest: Numbers<FirstBytes>,
+    names: IdTable<GroupId, Claims<FileName, FileId>>,
     endings: BTreeMap<Dot, Ending>,
-    pub(super) by_device: IdTable<(UserId, DeviceKey), FewSet<ShareId>>,
-    /// Pieces of all that a user shares: live shares only.
-    pieces: IdTable<UserId, u64>,
+    /// Stocks by their user.
+    by_user: Numbers<FirstBytes>,
 }
 
 impl Shares {
-    /// Makes room for `now` shares that are about to come. Where there is none, so many in `of` changes tell how many more there
-    /// may be in the `left` ones after these.
-    pub(super) fn reserve(&mut self, now: usize, of: usize, left: usize) {
-        if self.all.has_room(now) {
-            return;
-        }
-        let likely = now + left / of.max(1) * now;
-        self.all.reserve(likely);
-        self.files.reserve(likely);
-        self.manifests.reserve(likely);
+    /// Makes room for so many more shares to be found.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.all.reserve(more);
+        self.files.reserve(more);
+        let files = &self.files;
+        self.by_manifest.reserve(more, |no| files.at(no).map(|file| file.manifest_id));
     }
 
-    /// Merges a begin; of two tries of one request the lesser (timestamp, dot) counts. Returns the begin it replaces, and
-    /// what was turned off with it. Call [`Shares::refresh`] next.
+    /// Merges a begin; of two tries of one request the lesser (timestamp, dot) counts. Returns where the share stands, and of a
+    /// begin that it replaces what that was, and what was turned off with it. Call [`Shares::refresh`] next.
     pub(super) fn begin(
         &mut self,
         id: ShareId,
-        begun: Begun,
-        manifest: &ManifestHeader,
+        begun: &Begun,
         manifest_id: ManifestId,
-    ) -> Option<(Begun, Option<Turned>)> {
-        let manifests = &mut self.manifests;
-        let file = self.files.entry(begun.file).or_insert_with(|| {
-            *manifests.entry(manifest_id).or_default() += 1;
-            Box::new(File::new(begun.group, manifest.clone()))
-        });
-        file.add(id, None);
-        let share = self.all.entry(id).or_default();
-        let Some(known) = share.begun else {
-            share.begun = Some(begun);
-            return None;
+        manifest: &ManifestHeader,
+    ) -> (RowNo, Option<(Begun, Option<Turned>)>) {
+        let file = self.put_file(begun, manifest_id, manifest);
+        let (no, _) = self.put_share(id);
+        let Some(known) = self.begun_at(no) else {
+            self.start(no, begun, file);
+            return (no, None);
         };
         if (known.at, known.dot) <= (begun.at, begun.dot) {
             if known.dot != begun.dot {
-                share.more.get_or_insert_default().begins.insert(begun.dot, begun.file);
+                self.add_try(no, begun.dot, begun.file);
+                self.count_begin(file);
             }
-            return None;
+            return (no, None);
         }
         let turned = self.refresh(id, false);
-        let share = self.all.entry(id).or_default();
-        share.more.get_or_insert_default().begins.insert(known.dot, known.file);
-        share.begun = Some(begun);
-        Some((known, turned))
+        self.add_try(no, known.dot, known.file);
+        self.leave_stock(&known);
+        self.start(no, begun, file);
+        (no, Some((known, turned)))
+    }
+
+    /// The place of a file.
+    pub(super) fn put_file(&mut self, begun: &Begun, manifest_id: ManifestId, manifest: &ManifestHeader) -> RowNo {
+        let (no, is_new) = self.files.find_or_put(&begun.file, || File {
+            id: begun.file,
+            group: begun.group,
+            manifest_id,
+            manifest: manifest.clone(),
+            begins: 0,
+            live: FewMap::default(),
+        });
+        if is_new {
+            let files = &self.files;
+            self.by_manifest.put(&manifest_id, no, |no| files.at(no).map(|file| file.manifest_id));
+        }
+        no
+    }
+
+    /// The place of a share, and whether nothing is known of it.
+    pub(super) fn put_share(&mut self, id: ShareId) -> (RowNo, bool) {
+        self.all.find_or_put(&id, || Share { id, begun: None, live: false, more: None })
+    }
+
+    /// Notes how a share began.
+    pub(super) fn start(&mut self, no: RowNo, begun: &Begun, file: RowNo) {
+        let Begun { at, dot, taken_by, user, device, membership, .. } = *begun;
+        let new = || Stock { user, device, shares: 0, live: FewSet::default(), pieces: 0 };
+        let (stock, is_new) = self.stocks.find_or_put(&(user, device), new);
+        if is_new {
+            let stocks = &self.stocks;
+            self.by_user.put(&user, stock, |no| stocks.at(no).map(|stock| stock.user));
+        }
+        if let Some(stock) = self.stocks.at_mut(stock) {
+            stock.shares += 1;
+        }
+        self.count_begin(file);
+        if let Some(share) = self.all.at_mut(no) {
+            share.begun = Some(Start { at, dot, taken_by, membership, file, stock });
+        }
+    }
+
+    fn count_begin(&mut self, file: RowNo) {
+        if let Some(file) = self.files.at_mut(file) {
+            file.begins += 1;
+        }
+    }
+
+    fn add_try(&mut self, no: RowNo, dot: Dot, file: FileId) {
+        if let Some(share) = self.all.at_mut(no) {
+            share.more.get_or_insert_default().begins.insert(dot, file);
+        }
+    }
+
+    fn leave_stock(&mut self, begun: &Begun) {
+        let Some(no) = self.stocks.find(&(begun.user, begun.device)) else { return };
+        let Some(stock) = self.stocks.at_mut(no) else { return };
+        stock.shares -= 1;
+        if stock.shares == 0 {
+            self.stocks.take(no);
+            self.by_user.remove(&begun.user, no);
+        }
     }
 
     /// Merges the end of these shares.
     pub(super) fn end(&mut self, change: &Change, shares: &[ShareId], user: UserId) {
         for id in shares {
-            self.all.entry(*id).or_default().more.get_or_insert_default().ends.insert(change.dot, user);
+            let (no, _) = self.put_share(*id);
+            if let Some(share) = self.all.at_mut(no) {
+                share.more.get_or_insert_default().ends.insert(change.dot, user);
+            }
         }
         let ending = Ending { request: change.request, shares: shares.iter().copied().collect() };
         self.endings.insert(change.dot, ending);
     }
 
     /// The begin of a share, live or not.
-    pub(super) fn begun(&self, id: &ShareId) -> Option<&Begun> {
-        self.all.get(id)?.begun.as_ref()
+    pub(super) fn begun(&self, id: &ShareId) -> Option<Begun> {
+        self.begun_at(self.all.find(id)?)
+    }
+
+    fn begun_at(&self, no: RowNo) -> Option<Begun> {
+        let Start { at, dot, taken_by, membership, file, stock } = self.all.at(no)?.begun?;
+        let (file, stock) = (self.files.at(file)?, self.stocks.at(stock)?);
+        let (group, file, user, device) = (file.group, file.id, stock.user, stock.device);
+        Some(Begun { at, dot, taken_by, group, file, user, device, membership })
+    }
+
+    /// Whether a share has begun.
+    pub(super) fn has_begun(&self, id: &ShareId) -> bool {
+        self.all.get(id).is_some_and(|share| share.begun.is_some())
     }
 
     /// Whether a share lives.
@@ -173,59 +299,77 @@ impl Shares {
         self.all.get(id).is_some_and(|share| share.live)
     }
 
+    /// Shares in the order of their identities.
+    pub(super) fn in_order(&self, shares: impl IntoIterator<Item = RowNo>) -> Vec<ShareId> {
+        let mut ids: Vec<_> = shares.into_iter().filter_map(|no| Some(self.all.at(no)?.id)).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Where a share stands.
+    pub(super) fn find(&self, id: &ShareId) -> Option<RowNo> {
+        self.all.find(id)
+    }
+
+    /// Number of begins that are not forgotten.
+    pub(super) fn begins(&self) -> usize {
+        self.files.iter().map(|file| file.begins as usize).sum()
+    }
+
+    /// All shares that began.
+    pub(super) fn all_begun(&self) -> impl Iterator<Item = ShareId> {
+        self.all.iter().filter(|share| share.begun.is_some()).map(|share| share.id)
+    }
+
     /// Derives whether a share lives, given whether its membership does.
     pub(super) fn refresh(&mut self, id: ShareId, is_member: bool) -> Option<Turned> {
-        let share = self.all.get_mut(&id)?;
-        let begun = share.begun?;
+        let no = self.all.find(&id)?;
+        let begun = self.begun_at(no)?;
+        let share = self.all.at(no)?;
         let live = is_member && !share.is_ended_by(begun.user);
         if live == share.live {
             return None;
         }
+        let file = self.turn(no, live)?;
+        Some(Turned { id, live, begun, renamed: self.claim(file) })
+    }
+
+    /// Puts a share among those that live, or takes it from there; returns its file.
+    pub(super) fn turn(&mut self, no: RowNo, live: bool) -> Option<RowNo> {
+        let share = self.all.at_mut(no)?;
         share.live = live;
-        let own = self.by_device.entry((begun.user, begun.device)).or_default();
+        let (start, id) = (share.begun?, share.id);
+        let (stock, file) = (self.stocks.at_mut(start.stock)?, self.files.at_mut(start.file)?);
         if live {
-            own.insert(id)
+            stock.live.insert(no);
+            stock.pieces += u64::from(file.manifest.piece_count());
+            file.live.insert((start.at, id), no);
         } else {
-            own.remove(&id)
-        };
-        if own.is_empty() {
-            self.by_device.remove(&(begun.user, begun.device));
+            stock.live.remove(&no);
+            stock.pieces -= u64::from(file.manifest.piece_count());
+            file.live.remove(&(start.at, id));
         }
-        let file = self.files.get_mut(&begun.file)?;
-        if live {
-            file.live.insert((begun.at, id))
-        } else {
-            file.live.remove(&(begun.at, id))
-        };
-        let pieces = file.manifest.piece_count();
-        self.count_pieces(begun.user, pieces, live);
-        let renamed = self.claim(begun.file);
-        Some(Turned { id, live, begun, renamed })
+        Some(start.file)
     }
 
-    pub(super) fn count_pieces(&mut self, user: UserId, pieces: u32, live: bool) {
-        let before = self.user_pieces(&user);
-        let now = if live { before + u64::from(pieces) } else { before.saturating_sub(pieces.into()) };
-        if now > 0 {
-            self.pieces.insert(user, now)
-        } else {
-            self.pieces.remove(&user)
-        };
-    }
-
-    /// Pieces of all that a user shares.
+    /// Pieces of all that a user shares: live shares only.
     pub(super) fn user_pieces(&self, user: &UserId) -> u64 {
-        self.pieces.get(user).copied().unwrap_or_default()
+        let stocks = self.by_user.all(user).filter_map(|no| self.stocks.at(no));
+        stocks.filter(|stock| stock.user == *user).map(|stock| stock.pieces).sum()
     }
 
     /// Lets a file claim its name from the time of its first live share.
-    pub(super) fn claim(&mut self, id: FileId) -> Vec<Renamed<FileName, FileId>> {
-        let Some(file) = self.files.get(&id) else { return Vec::new() };
-        let first = file.live.first().and_then(|&(at, share)| {
-            let taken_by = self.all.get(&share)?.begun.as_ref()?.taken_by;
-            Some(Claim { name: file.manifest.name.clone(), at, taken_by })
-        });
-        self.names.entry(file.group).or_default().set(id, first)
+    pub(super) fn claim(&mut self, file: RowNo) -> Vec<Renamed<FileName, FileId>> {
+        let Some(file) = self.files.at(file) else { return Vec::new() };
+        let claim = claim(&self.all, file);
+        self.names.entry(file.group).or_default().set(file.id, claim)
+    }
+
+    /// Lets a file that has no claim take its name if nobody else can bear it, as most are; tells whether it could.
+    pub(super) fn take_free_name(&mut self, file: RowNo) -> bool {
+        let Some(file) = self.files.at(file) else { return false };
+        let Some(claim) = claim(&self.all, file) else { return false };
+        self.names.entry(file.group).or_default().take_free(file.id, claim)
     }
 
     /// The names of a group's files.
@@ -233,9 +377,10 @@ impl Shares {
         self.names.get(group)
     }
 
-    /// Group and manifest of a file that a live share lists.
-    pub(super) fn listed(&self, file: &FileId) -> Option<(GroupId, &ManifestHeader)> {
-        self.files.get(file).filter(|file| !file.live.is_empty()).map(|file| (file.group, &file.manifest))
+    /// Group, identity of the manifest, and the manifest of a file that a live share lists.
+    pub(super) fn listed(&self, file: &FileId) -> Option<(GroupId, ManifestId, &ManifestHeader)> {
+        let file = self.files.get(file).filter(|file| !file.live.is_empty())?;
+        Some((file.group, file.manifest_id, &file.manifest))
     }
 
     /// The name a file was first shared under, listed or not.
@@ -244,21 +389,28 @@ impl Shares {
     }
 
     /// Live shares of a file, first one first.
-    pub(super) fn of_file(&self, file: &FileId) -> impl Iterator<Item = (ShareId, &Begun)> + '_ {
+    pub(super) fn of_file(&self, file: &FileId) -> impl Iterator<Item = (ShareId, Begun)> + '_ {
         let live = self.files.get(file).into_iter().flat_map(|file| file.live.iter());
-        live.filter_map(|(_, id)| Some((*id, self.begun(id)?)))
+        live.filter_map(|((_, id), no)| Some((*id, self.begun_at(*no)?)))
     }
 
-    /// Live shares of a user's device.
-    pub(super) fn of_device(&self, user: UserId, device: DeviceKey) -> impl Iterator<Item = (ShareId, &Begun)> + '_ {
-        let live = self.by_device.get(&(user, device)).into_iter().flat_map(FewSet::iter);
-        live.filter_map(|id| Some((*id, self.begun(id)?)))
+    /// Live shares of a user's device, by identity.
+    pub(super) fn of_device(&self, user: UserId, device: DeviceKey) -> impl Iterator<Item = (ShareId, Begun)> + '_ {
+        let live = self.stocks.get(&(user, device)).into_iter().flat_map(|stock| stock.live.iter().copied());
+        self.in_order(live).into_iter().filter_map(|id| Some((id, self.begun(&id)?)))
     }
 
     /// Number of live shares of a user's device.
     pub(super) fn device_count(&self, user: UserId, device: DeviceKey) -> usize {
-        self.by_device.get(&(user, device)).map_or(0, FewSet::len)
+        self.stocks.get(&(user, device)).map_or(0, |stock| stock.live.len())
     }
+}
+
+/// What a file claims while a share of it lives.
+fn claim(shares: &Rows<Share>, file: &File) -> Option<Claim<FileName>> {
+    let (&(at, _), no) = file.live.iter().next()?;
+    let taken_by = shares.at(*no)?.begun?.taken_by;
+    Some(Claim { name: file.manifest.name.clone(), at, taken_by })
 }
 
 impl Begun {
@@ -275,25 +427,7 @@ impl Begun {
     }
 }
 
-impl File {
-    pub(super) fn new(group: GroupId, manifest: ManifestHeader) -> Self {
-        Self { group, manifest, shares: FewSet::default(), live: FewSet::default() }
-    }
-
-    /// Adds a share, and when it began if it lives.
-    pub(super) fn add(&mut self, id: ShareId, live: Option<Timestamp>) {
-        self.shares.insert(id);
-        if let Some(at) = live {
-            self.live.insert((at, id));
-        }
-    }
-}
-
 impl Share {
-    pub(super) fn new(begun: Begun) -> Self {
-        Self { begun: Some(begun), live: false, more: None }
-    }
-
     fn is_ended_by(&self, user: UserId) -> bool {
         self.ends().any(|(_, by)| *by == user)
     }
@@ -302,10 +436,9 @@ impl Share {
         self.more.iter().flat_map(|more| more.ends.iter())
     }
 
-    /// All tries of its begin.
-    fn begins(&self) -> impl Iterator<Item = (&Dot, &FileId)> {
-        let least = self.begun.iter().map(|begun| (&begun.dot, &begun.file));
-        least.chain(self.more.iter().flat_map(|more| more.begins.iter()))
+    /// All tries of its begin, of which `begun` is the one that counts.
+    fn begins<'a>(&'a self, begun: &'a Begun) -> impl Iterator<Item = (&'a Dot, &'a FileId)> {
+        iter::once((&begun.dot, &begun.file)).chain(self.more.iter().flat_map(|more| more.begins.iter()))
     }
 }
 
@@ -318,7 +451,8 @@ impl Shares {
 
     /// Whether a share that is not forgotten refers to a manifest.
     pub(super) fn refers_to(&self, manifest: &ManifestId) -> bool {
-        self.manifests.contains_key(manifest)
+        let is_of = |no| self.files.at(no).is_some_and(|file| file.manifest_id == *manifest);
+        self.by_manifest.find(manifest, is_of).is_some()
     }
 
     /// Forgets the names of a dissolved group's files: it has none.
@@ -328,21 +462,23 @@ impl Shares {
 
     /// Forgets a share when all that was said of it is stable and it is over: by its own end, or by that of its membership.
     pub(super) fn fold(&mut self, id: ShareId, cut: &Cut, is_membership_over: bool) -> Option<Forgotten> {
-        let share = self.all.get(&id)?;
-        let begun = share.begun?;
-        let said = share.begins().map(|(dot, _)| dot).chain(share.ends().map(|(dot, _)| dot));
+        let no = self.all.find(&id)?;
+        let (share, begun) = (self.all.at(no)?, self.begun_at(no)?);
+        let said = share.begins(&begun).map(|(dot, _)| dot).chain(share.ends().map(|(dot, _)| dot));
         let is_stable = said.into_iter().all(|dot| cut.covers(dot));
         if share.live || !is_stable || !(is_membership_over || share.is_ended_by(begun.user)) {
             return None;
         }
-        let share = self.all.remove(&id)?;
-        let mut dropped: Vec<_> = share.begins().map(|(dot, _)| (*dot, RequestId(id.0))).collect();
+        let share = self.all.take(no)?;
+        self.leave_stock(&begun);
+        let mut dropped: Vec<_> = share.begins(&begun).map(|(dot, _)| (*dot, RequestId(id.0))).collect();
+        let begins = u32::try_from(dropped.len()).unwrap_or(u32::MAX);
         for (dot, _) in share.ends() {
             dropped.extend(self.forget_ending(id, dot));
         }
         let name = self.claimed(&begun.file)?.clone();
-        let manifests = share.begins().filter_map(|(_, file)| self.take_off(id, file)).collect();
-        Some(Forgotten { begun, name, dropped, manifests })
+        let manifests = share.begins(&begun).filter_map(|(_, file)| self.take_off(file)).collect();
+        Some(Forgotten { begun, name, begins, dropped, manifests })
     }
 
     fn forget_ending(&mut self, id: ShareId, dot: &Dot) -> Option<(Dot, RequestId)> {
@@ -356,20 +492,17 @@ impl Shares {
         Some((*dot, request))
     }
 
-    /// Takes a share off a file; returns its manifest when nothing needs it any more.
-    fn take_off(&mut self, id: ShareId, file: &FileId) -> Option<ManifestId> {
-        let shares = &mut self.files.get_mut(file)?.shares;
-        shares.remove(&id);
-        if !shares.is_empty() {
+    /// Takes a begin off a file; returns its manifest when nothing needs it any more.
+    fn take_off(&mut self, file: &FileId) -> Option<ManifestId> {
+        let no = self.files.find(file)?;
+        let file = self.files.at_mut(no)?;
+        file.begins -= 1;
+        if file.begins > 0 {
             return None;
         }
-        let manifest = self.files.remove(file)?.manifest.id();
-        let count = self.manifests.get_mut(&manifest)?;
-        *count -= 1;
-        if *count > 0 {
-            return None;
-        }
-        self.manifests.remove(&manifest);
-        Some(manifest)
+        let manifest = file.manifest_id;
+        self.files.take(no);
+        self.by_manifest.remove(&manifest, no);
+        (!self.refers_to(&manifest)).then_some(manifest)
     }
 }

@@ -14,7 +14,7 @@ use super::{
     clock::HybridClock,
     command::{Caller, Command, Decision, answer, decide},
     effect::Effect,
-    restore::Intake,
+    restore::{Intake, Part},
 };
 use crate::protocol::{
     client::{Answer, Standing},
@@ -196,13 +196,14 @@ impl Cluster {
 /// The catalog that a start makes of a log, in parts of so many changes. Of what is forgotten it has yet to be told.
 fn restored(log: &[Kept], part: usize) -> Catalog {
     let (mut intake, mut catalog, mut left) = (Intake::new(log.len()), Catalog::new(), log.len());
+    let mut spare = Part::default();
     for kept in log.chunks(part) {
         for one in kept {
             intake.add(one.clone());
         }
-        let part = intake.part(left);
+        let part = intake.part(left, spare);
         left = part.left();
-        catalog.restore_part(part);
+        spare = catalog.restore_part(part);
     }
     assert_eq!(left, 0);
     catalog.with_all_of(intake)
@@ -226,7 +227,7 @@ fn manifest(name: &str, content: u8) -> ManifestHeader {
         size: 0,
         sha1: Sha1Hash([content; 20]),
         blake3: Blake3Hash([content; 32]),
-        pages: Vec::new(),
+        pages: [].into_iter().collect(),
     }
 }
 

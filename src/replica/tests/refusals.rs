@@ -142,7 +142,11 @@ fn a_group_has_so_many_pending_requests_and_no_more() {
 /// The manifest of a file as large as may be.
 fn largest(n: u64) -> ManifestHeader {
     let pages = usize::try_from(MAX_FILE_SIZE / (u64::from(PIECE_SIZE) * u64::from(PAGE_PIECES))).unwrap();
-    ManifestHeader { size: MAX_FILE_SIZE, pages: vec![Blake3Hash([0; 32]); pages], ..manifest(&format!("file{n}"), 0) }
+    ManifestHeader {
+        size: MAX_FILE_SIZE,
+        pages: vec![Blake3Hash([0; 32]); pages].into_iter().collect(),
+        ..manifest(&format!("file{n}"), 0)
+    }
 }
 
 #[test]

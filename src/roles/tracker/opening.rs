@@ -29,6 +29,8 @@ use crate::{
 const PART: usize = 65_536;
 /// Parts that wait to be merged.
 const PARTS: usize = 2;
+/// Parts that may be empty at once: those that wait, that which is made, and that which is merged.
+const SPARE: usize = PARTS + 2;
 
 /// What a folder holds.
 pub(super) struct Opened {
@@ -58,8 +60,9 @@ pub(super) async fn open(env: &Environment, config: &TrackerConfig) -> Result<Op
 pub(super) async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result<Loaded, StoreError> {
     let log = Arc::clone(store);
     let (count, (past, buried)) = env.offload(move || Ok::<_, StoreError>((log.count()?, log.past()?))).await?;
-    let (sender, receiver) = mpsc::channel(PARTS);
-    let (intake, catalog) = tokio::join!(read_parts(env, store, count, sender), merge_parts(env, receiver));
+    let ((sender, receiver), (merged, spare)) = (mpsc::channel(PARTS), mpsc::channel(SPARE));
+    let (intake, catalog) =
+        tokio::join!(read_parts(env, store, count, sender, spare), merge_parts(env, receiver, merged));
     let mut catalog = catalog.with_all_of(intake?);
     let tombstones = buried.iter().map(|tombstone| tombstone.request).collect();
     catalog.forgotten(&past.folded, past.latest, buried);
@@ -72,13 +75,14 @@ async fn read_parts(
     store: &Arc<TrackerStore>,
     count: usize,
     parts: mpsc::Sender<Part>,
+    mut spare: mpsc::Receiver<Part>,
 ) -> Result<Intake, StoreError> {
     let (mut intake, mut last, mut left) = (Intake::new(count), None, count);
     loop {
-        let store = Arc::clone(store);
+        let (store, spare) = (Arc::clone(store), spare.try_recv().unwrap_or_default());
         let read = env.offload(move || {
             let last = store.read_after(last, PART, |kept| intake.add(kept))?;
-            let part = intake.part(left);
+            let part = intake.part(left, spare);
             Ok::<_, StoreError>((intake, last, part))
         });
         let part;
@@ -90,14 +94,17 @@ async fn read_parts(
     }
 }
 
-async fn merge_parts(env: &Environment, mut parts: mpsc::Receiver<Part>) -> Catalog {
+/// Merges parts, and gives each back empty if another is to be made.
+async fn merge_parts(env: &Environment, mut parts: mpsc::Receiver<Part>, merged: mpsc::Sender<Part>) -> Catalog {
     let mut catalog = Catalog::new();
     while let Some(part) = parts.recv().await {
         let merge = env.offload(move || {
-            catalog.restore_part(part);
-            catalog
+            let part = catalog.restore_part(part);
+            (catalog, part)
         });
-        catalog = merge.await;
+        let part;
+        (catalog, part) = merge.await;
+        let _ = merged.try_send(part);
     }
     catalog
 }
