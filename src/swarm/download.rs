@@ -7,9 +7,10 @@
 //! **A block arrives.** Ask [`Download::wants`] first; if it says yes, keep the bytes in the piece's buffer (make one if this is
 //! the first). Then, in either case, hand in [`Event::Received`]. When the last block is there the machine says
 //! [`Action::Verify`]: hash the buffer off the network path, write it, and hand in [`Event::Verified`] (only then is the piece
-//! ours to announce) or [`Event::Corrupt`]. A buffer ends with its `Verified` or with [`Action::Discard`], nothing else. At
-//! most `open_limit` buffers exist at a time, so that memory is bounded however slow the disk or the hash is: when they are all in
-//! use, nothing more is asked, and that is the backpressure on the sockets.
+//! ours to announce) or [`Event::Corrupt`]. A buffer ends with its `Verified` or with [`Action::Discard`], nothing else. No more
+//! than `open_limit` pieces are open at a time, so that memory is bounded however slow the disk or the hash is: then nothing
+//! more is asked, and that is the backpressure on the sockets. Twice as many may be while little of them has arrived: on a long way, most of what
+//! was asked for is in nobody's memory.
 //!
 //! ```text
 //!             first Request            last Received               Verified
@@ -43,16 +44,17 @@ pub use super::event::{Action, Event, PeerView};
 
 use super::PeerId;
 use super::picker::{self, Owed, Rescue};
-use super::pieces::Pieces;
+use super::pieces::{self, Pieces};
 use super::rate::RateMeter;
 use super::remote::Remote;
 use crate::mutant::Mutant;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::piece::{Block, PieceIndex};
 
-/// Buffers a download may have by default: 48 pieces, 24 MiB, so that a client stays below 64 MiB with all else it holds. As many
-/// bytes are on the way at 1 Gbit/s with a round trip of 200 ms.
+/// Pieces that fill the memory of a download by default: 48 pieces, 24 MiB, so that a client stays below 64 MiB with all else it holds.
 pub const OPEN_LIMIT: usize = 48;
+/// Pieces on their way by default while little of them has arrived. Half of that is on the way at 1 Gbit/s with a round trip of 200 ms.
+pub const FAR_LIMIT: usize = pieces::FAR * OPEN_LIMIT;
 
 /// How soon to look again whether a slow peer's blocks should be asked of an idle one.
 const RESCUE_INTERVAL: Duration = Duration::from_millis(250);
@@ -72,7 +74,6 @@ pub struct Download {
     pieces: Pieces,
     remotes: BTreeMap<PeerId, Remote>,
     banned: BTreeSet<PeerId>,
-    open_limit: usize,
     paused: bool,
     rescue_at: Option<Instant>,
     /// Made when it is asked for, and as long as nothing happens and no request is made or taken back.
@@ -86,10 +87,9 @@ impl Download {
     /// is the view of a swarm that a seeder has. `rng` decides between equals.
     pub fn new(size: u64, have: Bitfield, rng: ChaCha12Rng) -> Self {
         Self {
-            pieces: Pieces::new(size, have),
+            pieces: Pieces::new(size, have, OPEN_LIMIT),
             remotes: BTreeMap::new(),
             banned: BTreeSet::new(),
-            open_limit: OPEN_LIMIT,
             paused: false,
             rescue_at: None,
             owed: OnceCell::new(),
@@ -98,17 +98,20 @@ impl Download {
         }
     }
 
-    /// Changes how many pieces may be in memory at a time (at least one); the default is [`OPEN_LIMIT`].
+    /// Changes how many pieces fill the memory (at least one); the default is [`OPEN_LIMIT`].
     #[must_use]
-    pub fn with_open_limit(self, open_limit: usize) -> Self {
-        Self { open_limit: open_limit.max(1), ..self }
+    pub fn with_open_limit(mut self, open_limit: usize) -> Self {
+        self.pieces.limit(open_limit.max(1));
+        self
     }
 
     /// Takes in what happened and adds what is to be done to `out`.
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
+        let was_full = !self.pieces.has_room();
         let scope = self.apply(now, event, out);
         self.owed.take();
         match scope {
+            _ if was_full && self.pieces.has_room() => self.fill_all(now, out),
             Scope::Nobody => {}
             Scope::One(peer) => self.fill(now, peer, out),
             Scope::All => self.fill_all(now, out),
@@ -295,7 +298,6 @@ impl Download {
         if piece.0 >= self.have().len() || self.have().has(piece) {
             return Scope::Nobody;
         }
-        let was_at_limit = self.pieces.open_count() >= self.open_limit;
         for author in self.pieces.authors(piece) {
             if let Some(remote) = self.remotes.get_mut(&author).filter(|_| self.pieces.reserved_for(piece).is_some()) {
                 remote.acquit();
@@ -306,7 +308,7 @@ impl Download {
         if self.is_finished() {
             out.push(Action::Finished);
         }
-        if was_at_limit { Scope::All } else { Scope::Nobody }
+        Scope::Nobody
     }
 
     fn corrupt(&mut self, piece: PieceIndex, out: &mut Vec<Action>) -> Scope {
@@ -477,11 +479,20 @@ impl Download {
     fn tell_interest(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) {
         let Some(remote) = self.remotes.get(&peer) else { return };
         if remote.has_turn() {
-            self.lose_interest(peer, out);
+            if !self.has_use_soon(remote) {
+                self.lose_interest(peer, out);
+            }
         } else if !remote.interested && self.has_work(now, peer) {
             out.push(Action::Interest { peer, interested: true });
             self.remotes.entry(peer).and_modify(|remote| remote.interested = true);
         }
+    }
+
+    /// Whether a peer far away sends what makes room for its next piece. If its turns were given back the way would be empty for a
+    /// round trip.
+    fn has_use_soon(&self, remote: &Remote) -> bool {
+        let is_sending = !remote.snubbed && !remote.outstanding().is_empty();
+        is_sending && self.pieces.is_full_of_far() && self.pieces.availability.any_free_of(&remote.bitfield)
     }
 
     fn lose_interest(&mut self, peer: PeerId, out: &mut Vec<Action>) {
@@ -494,14 +505,14 @@ impl Download {
     /// Whether a turn of `peer` would be of use now.
     fn has_work(&self, now: Instant, peer: PeerId) -> bool {
         let Some(remote) = self.remotes.get(&peer).filter(|_| !self.paused) else { return false };
-        picker::has_work(&self.pieces, peer, remote, self.open_limit)
+        picker::has_work(&self.pieces, peer, remote)
             || self.next_rescue(now, peer).is_some_and(|rescue| rescue != Rescue::Later)
             || (self.is_at_limit(remote) && self.stuck_piece(now, remote).is_some())
     }
 
     /// Whether a peer is asked for nothing because no more pieces may be in memory.
     fn is_at_limit(&self, remote: &Remote) -> bool {
-        remote.outstanding().is_empty() && self.pieces.open_count() >= self.open_limit
+        remote.outstanding().is_empty() && !self.pieces.has_room()
     }
 
     /// Whether a peer that may be asked is asked for nothing though it has what is missing.
@@ -537,20 +548,25 @@ impl Download {
             return None;
         }
         let remote = self.remotes.get_mut(&peer).filter(|remote| remote.is_usable())?;
-        let block = picker::next_block(&mut self.pieces, peer, remote, self.open_limit, &mut self.rng);
+        let block = picker::next_block(&mut self.pieces, peer, remote, &mut self.rng);
         if block.is_some() || !remote.may_begin() {
             return block;
         }
         self.evict(now, peer, out)?;
         let remote = self.remotes.get_mut(&peer)?;
-        picker::next_block(&mut self.pieces, peer, remote, self.open_limit, &mut self.rng)
+        picker::next_block(&mut self.pieces, peer, remote, &mut self.rng)
     }
 
-    /// Makes room for a piece that `peer` has by dropping one that is stuck.
+    /// Makes room for a piece that `peer` has by dropping those that are stuck.
     fn evict(&mut self, now: Instant, peer: PeerId, out: &mut Vec<Action>) -> Option<()> {
-        let remote = self.remotes.get(&peer).filter(|remote| self.is_at_limit(remote))?;
-        let stuck = self.stuck_piece(now, remote)?;
-        self.discard(stuck, out);
+        let stuck = |machine: &Self| {
+            let remote = machine.remotes.get(&peer).filter(|remote| machine.is_at_limit(remote))?;
+            machine.stuck_piece(now, remote)
+        };
+        self.discard(stuck(self)?, out);
+        while let Some(next) = stuck(self) {
+            self.discard(next, out);
+        }
         Some(())
     }
 
@@ -613,10 +629,11 @@ impl Download {
             self.owed.get().is_none_or(|owed| owed.asks().collect::<BTreeSet<_>>() == outstanding),
             "what is owed is what was asked"
         );
-        assert!(self.pieces.open_count() <= self.open_limit);
         let idle = |remote: &Remote| remote.outstanding().is_empty();
         assert!(self.remotes.values().all(|remote| idle(remote) || !self.paused));
-        assert!(self.remotes.values().all(|remote| !remote.has_turn()), "a turn is used or given back");
+        let may_keep = |remote: &Remote| !idle(remote) && self.pieces.is_full_of_far();
+        let kept = |remote: &Remote| remote.has_turn() && !may_keep(remote);
+        assert!(!self.remotes.values().any(kept), "a turn is used, given back, or soon of use");
         assert!(self.remotes.keys().all(|peer| !self.banned.contains(peer)));
     }
 }

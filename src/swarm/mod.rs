@@ -17,6 +17,8 @@ mod turns;
 mod uplink;
 
 #[cfg(test)]
+mod far_tests;
+#[cfg(test)]
 mod tests;
 pub mod upload;
 

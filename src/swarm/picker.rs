@@ -26,14 +26,13 @@ const DEFAULT_GAP_S: f64 = 0.125;
 ///
 /// A piece is best sent by one peer from its first block to its last, since uploaders serve piece by piece. So the order is: the
 /// piece last asked of this peer; with a turn, the piece it suggests; the rarest one begun that nobody is on the way with; a new one,
-/// while fewer than `open_limit` are open; and then the rest of one that another peer is sending. With nobody but seeders around,
+/// while there is room for one; and then the rest of one that another peer is sending. With nobody but seeders around,
 /// nothing is there to trade, and neither rarity nor what they suggest means anything: then pieces are taken in file order, begun
 /// ones first, so that the hash of the whole file can follow closely.
 pub(super) fn next_block(
     pieces: &mut Pieces,
     peer: PeerId,
     remote: &mut Remote,
-    open_limit: usize,
     rng: &mut ChaCha12Rng,
 ) -> Option<Block> {
     if let Some(block) = remote.last_piece().and_then(|piece| block_of(pieces, piece, peer, remote)) {
@@ -43,23 +42,22 @@ pub(super) fn next_block(
         return None;
     }
     let in_order = pieces.availability.only_seeders();
-    let wanted =
-        if in_order { begun(pieces, peer, remote, |_| true) } else { suggested(pieces, peer, remote, open_limit) };
+    let wanted = if in_order { begun(pieces, peer, remote, |_| true) } else { suggested(pieces, peer, remote) };
     wanted
         .or_else(|| orphan(pieces, peer, remote, rng))
-        .or_else(|| new_piece(pieces, peer, remote, open_limit, rng))
+        .or_else(|| new_piece(pieces, peer, remote, rng))
         .or_else(|| self::begun(pieces, peer, remote, |_| true))
 }
 
 /// What could be begun with `peer` if it gave a turn: the same as in [`next_block`].
-pub(super) fn has_work(pieces: &Pieces, peer: PeerId, remote: &Remote, open_limit: usize) -> bool {
-    let is_new = || pieces.open_count() < open_limit && pieces.availability.any_free_of(&remote.bitfield);
+pub(super) fn has_work(pieces: &Pieces, peer: PeerId, remote: &Remote) -> bool {
+    let is_new = || pieces.has_room() && pieces.availability.any_free_of(&remote.bitfield);
     remote.is_usable() && (is_new() || begun(pieces, peer, remote, |_| true).is_some())
 }
 
-fn suggested(pieces: &mut Pieces, peer: PeerId, remote: &Remote, open_limit: usize) -> Option<Block> {
+fn suggested(pieces: &mut Pieces, peer: PeerId, remote: &Remote) -> Option<Block> {
     let is_open_to = |piece: &PieceIndex| remote.bitfield.has(*piece) && pieces.availability.is_free(*piece);
-    let piece = remote.suggested().filter(is_open_to).filter(|_| pieces.open_count() < open_limit)?;
+    let piece = remote.suggested().filter(is_open_to).filter(|_| pieces.has_room())?;
     pieces.open(piece, remote.parole.then_some(peer));
     pieces.next_block(piece, peer)
 }
@@ -83,14 +81,8 @@ fn block_of(pieces: &Pieces, piece: PieceIndex, peer: PeerId, remote: &Remote) -
     (allowed && pieces.is_partial(piece) && remote.bitfield.has(piece)).then(|| pieces.next_block(piece, peer))?
 }
 
-fn new_piece(
-    pieces: &mut Pieces,
-    peer: PeerId,
-    remote: &mut Remote,
-    open_limit: usize,
-    rng: &mut ChaCha12Rng,
-) -> Option<Block> {
-    if remote.exhausted_at == Some(pieces.availability.returns()) || pieces.open_count() >= open_limit {
+fn new_piece(pieces: &mut Pieces, peer: PeerId, remote: &mut Remote, rng: &mut ChaCha12Rng) -> Option<Block> {
+    if remote.exhausted_at == Some(pieces.availability.returns()) || !pieces.has_room() {
         return None;
     }
     let early = pieces.have().count() < RANDOM_FIRST;
@@ -275,7 +267,7 @@ mod tests {
 
     fn pick(availability: &str, have: &str, begun: &str, theirs: &str, seed: u64) -> Option<u32> {
         let size = have.len() as u64 * u64::from(PIECE_SIZE);
-        let mut pieces = Pieces::new(size, field(have));
+        let mut pieces = Pieces::new(size, field(have), 4);
         for copy in '1'..='9' {
             let held: String = availability.chars().map(|mark| if mark >= copy { 'x' } else { ' ' }).collect();
             if !field(&held).is_empty() {
@@ -289,7 +281,7 @@ mod tests {
         let mut remote = Remote::new(Instant::now(), field(theirs));
         remote.unchoke(None);
         let mut rng = ChaCha12Rng::seed_from_u64(seed);
-        next_block(&mut pieces, PeerId(1), &mut remote, 4, &mut rng).map(|block| block.piece.0)
+        next_block(&mut pieces, PeerId(1), &mut remote, &mut rng).map(|block| block.piece.0)
     }
 
     fn begin(pieces: &mut Pieces, piece: PieceIndex, asked: bool) {
@@ -329,6 +321,12 @@ mod tests {
 
     #[test]
     fn no_piece_is_begun_beyond_the_limit() {
-        check("000000000012", "            ", "    aaaa    ", "          xx", &[]);
+        check("000000000012", "            ", "    aaaaaa  ", "          xx", &[]);
+        check("000000000012", "            ", "AAAAAAAA    ", "          xx", &[]);
+    }
+
+    #[test]
+    fn more_pieces_are_begun_while_little_has_arrived() {
+        check("000000000012", "            ", "    AAAAAA  ", "          xx", &[10, 11]);
     }
 }

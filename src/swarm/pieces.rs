@@ -13,15 +13,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::PeerId;
 use super::availability::Availability;
+use super::{BLOCKS_PER_PIECE, PeerId};
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::piece::{BLOCK_SIZE, Block, PieceIndex, blocks, piece_count, piece_length};
+
+/// How many times as many pieces as fill the memory may be open while little of them has arrived: what is on a long way takes none.
+pub(super) const FAR: usize = 2;
+/// The part of the memory that is little.
+const LITTLE: usize = 3;
 
 /// All pieces of one file.
 pub(super) struct Pieces {
     size: u64,
     have: Bitfield,
+    open_limit: usize,
+    /// Blocks of open pieces that are there.
+    held: usize,
     pub(super) availability: Availability,
     open: BTreeMap<PieceIndex, OpenPiece>,
     /// Open pieces with a block that is missing and has no live ask.
@@ -59,8 +67,12 @@ impl OpenPiece {
         Self { slots, whole, full: false }
     }
 
+    fn held(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.author.is_some()).count()
+    }
+
     fn has_bytes(&self) -> bool {
-        self.slots.iter().any(|slot| slot.author.is_some())
+        self.held() > 0
     }
 
     fn is_asked(&self) -> bool {
@@ -85,20 +97,33 @@ pub(super) struct Arrival {
 }
 
 impl Pieces {
-    /// The pieces of a file of `size` bytes, `have` of which are there.
-    pub(super) fn new(size: u64, have: Bitfield) -> Self {
+    /// The pieces of a file of `size` bytes, `have` of which are there; `open_limit` others fill the memory.
+    pub(super) fn new(size: u64, have: Bitfield, open_limit: usize) -> Self {
         let have = if have.len() == piece_count(size) { have } else { Bitfield::empty(piece_count(size)) };
         let availability = Availability::new(&have);
-        Self { size, have, availability, open: BTreeMap::new(), partial: BTreeSet::new() }
+        let (open, partial) = (BTreeMap::new(), BTreeSet::new());
+        Self { size, have, open_limit, held: 0, availability, open, partial }
     }
 
     pub(super) fn have(&self) -> &Bitfield {
         &self.have
     }
 
-    /// Pieces open or full: those whose bytes are in memory.
-    pub(super) fn open_count(&self) -> usize {
-        self.open.len()
+    /// Changes how many pieces fill the memory.
+    pub(super) fn limit(&mut self, open_limit: usize) {
+        self.open_limit = open_limit;
+    }
+
+    /// Whether another piece may be opened.
+    pub(super) fn has_room(&self) -> bool {
+        let open = self.open.len();
+        let is_little = self.held < self.open_limit * BLOCKS_PER_PIECE / LITTLE;
+        open < self.open_limit || (is_little && open < self.open_limit * FAR)
+    }
+
+    /// Whether there is no room, and more are open than fill the memory.
+    pub(super) fn is_full_of_far(&self) -> bool {
+        !self.has_room() && self.open.len() > self.open_limit
     }
 
     /// Open pieces with a block that nobody is on the way with, ascending.
@@ -201,6 +226,7 @@ impl Pieces {
         let Some(slot) = self.slot_mut(block) else { return Arrival { others: Vec::new(), full: false } };
         slot.author = Some(author);
         let others = slot.asks.drain(..).map(|ask| ask.peer).filter(|peer| *peer != author).collect();
+        self.held += 1;
         self.refresh(block.piece);
         let full = self.open.get_mut(&block.piece).is_some_and(|open| {
             open.full = open.slots.iter().all(|slot| slot.author.is_some());
@@ -215,8 +241,7 @@ impl Pieces {
             self.availability.take(piece);
         }
         self.have.insert(piece);
-        self.partial.remove(&piece);
-        self.open.remove(&piece).map_or_else(Vec::new, |open| open.asks())
+        self.take(piece).map_or_else(Vec::new, |open| open.asks())
     }
 
     /// The peers that sent the blocks of a piece that is full.
@@ -232,10 +257,15 @@ impl Pieces {
 
     /// Drops an open or full piece; returns the asks that have become pointless, and whether there were bytes.
     pub(super) fn discard(&mut self, piece: PieceIndex) -> (Vec<(PeerId, Block)>, bool) {
-        let Some(open) = self.open.remove(&piece) else { return (Vec::new(), false) };
-        self.partial.remove(&piece);
+        let Some(open) = self.take(piece) else { return (Vec::new(), false) };
         self.availability.put_back(piece);
         (open.asks(), open.has_bytes())
+    }
+
+    /// The piece is open no more.
+    fn take(&mut self, piece: PieceIndex) -> Option<OpenPiece> {
+        self.partial.remove(&piece);
+        self.open.remove(&piece).inspect(|open| self.held -= open.held())
     }
 
     /// A piece that was there is so no longer.
@@ -254,6 +284,7 @@ impl Pieces {
         for (piece, open) in self.open.iter_mut().filter(|(_, open)| !open.full && open.has_bytes()) {
             for slot in open.slots.iter_mut().filter(|slot| slot.author == Some(author)) {
                 slot.author = None;
+                self.held -= 1;
                 self.partial.insert(*piece);
             }
             if !open.has_bytes() {
@@ -292,8 +323,7 @@ impl Pieces {
 
     fn close_if_idle(&mut self, piece: PieceIndex) {
         if self.open.get(&piece).is_some_and(|open| !open.has_bytes() && !open.is_asked()) {
-            self.open.remove(&piece);
-            self.partial.remove(&piece);
+            self.take(piece);
             self.availability.put_back(piece);
         }
     }
@@ -315,6 +345,8 @@ impl Pieces {
             assert!(!open.slots.iter().any(strangers), "a reserved piece is asked of one peer");
         }
         assert!(self.partial.iter().all(|piece| self.open.contains_key(piece)));
+        assert_eq!(self.held, self.open.values().map(OpenPiece::held).sum::<usize>());
+        assert!(self.open.len() <= self.open_limit * FAR);
         self.open.values().flat_map(OpenPiece::asks).collect()
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::download::OPEN_LIMIT;
+use super::download::FAR_LIMIT;
 use super::rate::RateMeter;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::piece::{Block, PieceIndex};
 
 /// Turns of one peer that are kept.
-const TURN_LIMIT: usize = OPEN_LIMIT;
+const TURN_LIMIT: usize = FAR_LIMIT;
 /// Silence allowed to a peer that never sent anything.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 /// Bounds of the silence allowed to one that did.

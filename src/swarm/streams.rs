@@ -16,11 +16,16 @@ pub const MOST_STREAMS: usize = 16;
 const NEARLY_FULL: u64 = 1024 * 1024;
 /// A shorter round trip is none: a buffer lets several Gbit/s through, and what is measured is how busy the processors are.
 const LEAST_ROUND_TRIP: Duration = Duration::from_millis(10);
-/// Each reckoning goes over so long at least, and over so many round trips: new streams have to get going.
-const LEAST_SPAN: Duration = Duration::from_millis(250);
-const SPAN_ROUND_TRIPS: u32 = 4;
-/// By how much the number of streams grows at a time.
-const GROWTH: usize = 3;
+/// Each reckoning goes over so long at least, and over a round trip.
+const LEAST_SPAN: Duration = Duration::from_millis(100);
+/// What is on the way grows twofold in each round trip while TCP finds out how much the line holds, and further streams stand after two:
+/// so what is growing on a single stream counts so many times.
+const AHEAD: u64 = 4;
+/// Where one stream will not do, there are at once as many as a line of 1 Gbit/s would need, since each begins slowly. Then as many as
+/// have shown to be of use: the more there are, the more they take from each other.
+const USUAL_BYTES_PER_S: u64 = 125_000_000;
+/// Bytes on the way by each of those.
+const USUALLY_HELD: u64 = 2 * NEARLY_FULL;
 /// How long fewer streams would have done before some are closed.
 const LINGER: Duration = Duration::from_secs(10);
 /// How long none is opened after one could not be.
@@ -44,6 +49,8 @@ pub struct Reckoning {
     begun: Instant,
     sent: u64,
     received: u64,
+    /// Bytes on the way when that was reckoned last.
+    on_the_way: u64,
     /// Most streams that were needed at a time since then.
     needed: usize,
     needed_since: Instant,
@@ -53,7 +60,8 @@ pub struct Reckoning {
 impl Reckoning {
     /// A link whose connection took so long to stand has come to be.
     pub fn new(now: Instant, round_trip: Duration) -> Self {
-        Self { round_trip, begun: now, sent: 0, received: 0, needed: 1, needed_since: now, rests_until: None }
+        let (sent, received, on_the_way) = (0, 0, 0);
+        Self { round_trip, begun: now, sent, received, on_the_way, needed: 1, needed_since: now, rests_until: None }
     }
 
     /// One more stream stands, and its connection took so long: the shortest time is the round trip, the others waited for a processor.
@@ -79,15 +87,15 @@ impl Reckoning {
     /// What is to be done now that `open` streams are open, or are being opened.
     pub fn review(&mut self, now: Instant, open: usize) -> Option<Change> {
         let span = now.saturating_duration_since(self.begun);
-        if span < LEAST_SPAN.max(SPAN_ROUND_TRIPS * self.round_trip) {
+        if span < LEAST_SPAN.max(self.round_trip) {
             return None;
         }
         let moved = self.sent.max(self.received);
         (self.begun, self.sent, self.received) = (now, 0, 0);
-        let needed = self.needed_for(moved, span);
+        let needed = self.needed_for(moved, span, open);
         self.needed = self.needed.max(needed);
         if needed > open {
-            return self.grow(now, open);
+            return self.grow(now, open, needed);
         }
         if now.saturating_duration_since(self.needed_since) < LINGER {
             return None;
@@ -98,27 +106,44 @@ impl Reckoning {
     }
 
     /// So many streams that none is nearly full.
-    fn needed_for(&self, moved: u64, span: Duration) -> usize {
+    fn needed_for(&mut self, moved: u64, span: Duration, open: usize) -> usize {
         if self.round_trip < LEAST_ROUND_TRIP {
             return 1;
         }
         let on_the_way = u128::from(moved) * self.round_trip.as_nanos() / span.as_nanos();
-        usize::try_from(on_the_way / u128::from(NEARLY_FULL)).unwrap_or(usize::MAX).saturating_add(1)
+        let on_the_way = u64::try_from(on_the_way).unwrap_or(u64::MAX);
+        let before = std::mem::replace(&mut self.on_the_way, on_the_way);
+        let is_growing = before > 0 && on_the_way / 3 > before / 2;
+        let expected = on_the_way.saturating_mul(if is_growing && open == 1 { AHEAD } else { 1 });
+        streams(expected / NEARLY_FULL)
     }
 
-    fn grow(&mut self, now: Instant, open: usize) -> Option<Change> {
+    /// As many as a usual line would need.
+    fn usual(&self) -> usize {
+        let on_the_way = u128::from(USUAL_BYTES_PER_S) * self.round_trip.as_millis() / 1000;
+        streams(u64::try_from(on_the_way).unwrap_or(u64::MAX) / USUALLY_HELD)
+    }
+
+    fn grow(&mut self, now: Instant, open: usize, needed: usize) -> Option<Change> {
         if self.rests_until.is_some_and(|until| until > now) {
             return None;
         }
-        let more = (open * GROWTH).min(MOST_STREAMS).saturating_sub(open);
+        let at_once = if open == 1 { self.usual() } else { 1 };
+        let more = needed.max(at_once).min(MOST_STREAMS).saturating_sub(open);
         (more > 0).then_some(Change::Open(more))
     }
 }
 
-/// The stream by which the next block goes, of those with so many bytes waiting, the first stream first: the emptiest.
-pub fn choose(waiting: impl ExactSizeIterator<Item = u64>) -> usize {
+/// One more than are full.
+fn streams(full: u64) -> usize {
+    usize::try_from(full).unwrap_or(usize::MAX).saturating_add(1)
+}
+
+/// The stream by which the next block goes, of those with so many bytes waiting, the first stream first: the emptiest; in turn among equals,
+/// where `last` was that of the block before.
+pub fn choose(waiting: impl ExactSizeIterator<Item = u64>, last: usize) -> usize {
     let skipped = usize::from(waiting.len() >= FIRST_IS_FREE);
-    let emptiest = waiting.enumerate().skip(skipped).min_by_key(|(_, bytes)| *bytes);
+    let emptiest = waiting.enumerate().skip(skipped).min_by_key(|(stream, bytes)| (*bytes, *stream <= last));
     emptiest.map_or(0, |(stream, _)| stream)
 }
 
@@ -215,10 +240,11 @@ mod tests {
 
     #[test]
     fn blocks_go_by_the_emptiest_stream_and_leave_the_first_to_messages_where_there_are_many() {
-        assert_eq!(choose([7].into_iter()), 0);
-        assert_eq!(choose([0, 0, 5].into_iter()), 0);
-        assert_eq!(choose([3, 2, 2].into_iter()), 1);
-        assert_eq!(choose([0, 4, 2, 3].into_iter()), 2);
+        assert_eq!(choose([7].into_iter(), 0), 0);
+        assert_eq!(choose([0, 0, 5].into_iter(), 1), 0);
+        assert_eq!(choose([0, 0, 5].into_iter(), 0), 1);
+        assert_eq!(choose([3, 2, 2].into_iter(), 2), 1);
+        assert_eq!(choose([0, 4, 2, 3].into_iter(), 0), 2);
     }
 
     proptest! {

@@ -260,7 +260,7 @@ fn buffers_held_by_silent_peers_make_way_for_one_that_was_snubbed_too() {
     };
     let (late, silent) = (PeerId(1), PeerId(2));
     let size = 4 * u64::from(PIECE_SIZE);
-    let mut download = Download::new(size, field(&[]), ChaCha12Rng::seed_from_u64(1)).with_open_limit(2);
+    let mut download = Download::new(size, field(&[]), ChaCha12Rng::seed_from_u64(1)).with_open_limit(1);
     let mut now = Instant::now();
     let mut handle = |now, event| {
         let mut out = Vec::new();

@@ -17,20 +17,25 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng as _;
 use tokio::time::Instant;
 
-use super::download::OPEN_LIMIT;
+use super::download::FAR_LIMIT;
 use super::{BLOCKS_PER_PIECE, PeerId};
 use crate::protocol::ids::FileId;
 use crate::protocol::piece::PieceIndex;
 
 /// How long a turn may go unused before another is given in its place. It may still be used.
 const TURN_LIFE: Duration = Duration::from_secs(1);
-/// Most turns ahead: as many pieces as a download holds in memory.
-const MAX_AHEAD: usize = OPEN_LIMIT;
+/// Most turns ahead. Fewer than the pieces that a download may have on their way: a turn that finds no room is given back, and all
+/// others with it, and the way is empty for a round trip.
+const MAX_AHEAD: usize = FAR_LIMIT * 2 / 3;
 /// As many turns ahead are enough where they are used sooner than this after they were given (loopback, or a local network): what
 /// runs dry there waits for a processor, and more on their way would cost the other side memory.
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 const ENOUGH_AHEAD: usize = 8;
-/// Turns by which it is known how far away the others are: the quickest counts, the rest waited for a processor.
+/// Elsewhere as many for each leecher as keep a line of 1 Gbit/s full over the time that a turn takes to be used, and a third more. More would
+/// wait in the queue before the line, which drops what it cannot hold.
+const TURNS_PER_S: u128 = 320;
+/// Turns by which it is known how far away the others are: the quickest counts, the rest waited for a processor. Far away, up to a quarter may be
+/// short all the same: a request for a turn that was void seems to be for the one after.
 const WAITS_KEPT: usize = 16;
 /// Blocks before a request in the queue from which fewer turns ahead would do.
 const DEEP_QUEUE: usize = 2 * BLOCKS_PER_PIECE;
@@ -207,12 +212,12 @@ impl Turns {
         self.given.iter().map(|given| given.at + TURN_LIFE).min()
     }
 
-    /// The next turn to give, where `queued` blocks wait, `waiting` of them for each peer, and others are on their way.
+    /// The next turn to give, where `queued` blocks wait, `waiting` of them for each peer, and others may be on their way.
     pub(super) fn next(
         &mut self,
         now: Instant,
         queued: usize,
-        on_its_way: usize,
+        is_sending: bool,
         waiting: impl Fn(PeerId) -> usize,
         swarms: &impl Swarms,
     ) -> Option<Turn> {
@@ -227,7 +232,7 @@ impl Turns {
             leecher.last = self.count;
         }
         let turn = Turn { peer, file, suggested: self.suggest(file, swarms) };
-        self.given.push(Given { turn, at: now, number: self.count, busy: open + on_its_way > 0 });
+        self.given.push(Given { turn, at: now, number: self.count, busy: open > 0 || is_sending });
         Some(turn)
     }
 
@@ -290,8 +295,7 @@ impl Turns {
     /// More turns ahead where the uplink ran dry though they were on their way, fewer where requests pile up. A turn was used when
     /// `queued` blocks were before it.
     fn adapt(&mut self, queued: usize, busy: bool) {
-        let is_near = self.waits.iter().any(|wait| *wait < SHORT_WAIT);
-        let most = if is_near { ENOUGH_AHEAD } else { MAX_AHEAD };
+        let most = self.most_ahead();
         if queued == 0 && busy && self.ahead < most {
             self.ahead = (self.ahead * 2).min(most);
             self.changed = self.count;
@@ -299,6 +303,16 @@ impl Turns {
             self.ahead -= self.ahead.div_ceil(8);
             self.changed = self.count;
         }
+    }
+
+    /// As many turns ahead as may be of use over the distance to those who use them.
+    fn most_ahead(&self) -> usize {
+        let (short, long): (Vec<Duration>, Vec<Duration>) = self.waits.iter().partition(|wait| **wait < SHORT_WAIT);
+        let shortest = long.into_iter().min().filter(|_| short.len() * 4 <= self.waits.len());
+        let Some(distance) = shortest else { return ENOUGH_AHEAD };
+        let each = usize::try_from(TURNS_PER_S * distance.as_millis() / 1000).unwrap_or(usize::MAX);
+        let leechers = self.leechers.values().filter(|leecher| leecher.is_interested).count();
+        each.saturating_mul(leechers).clamp(ENOUGH_AHEAD, MAX_AHEAD)
     }
 
     fn void_unused(&mut self, now: Instant) {
@@ -389,7 +403,7 @@ mod tests {
     }
 
     fn give(turns: &mut Turns, now: Instant, known: &Known) -> Option<Turn> {
-        turns.next(now, 0, 4, |_| 0, known)
+        turns.next(now, 0, true, |_| 0, known)
     }
 
     /// Gives the next turn, which is used for what it suggests.
@@ -523,7 +537,7 @@ mod tests {
         let near: Vec<usize> = (0..6).map(|_| round(0, Duration::from_millis(1))).collect();
         assert_eq!(near, [1, 2, 4, 8, 8, 8]);
         let far: Vec<usize> = (0..8).map(|_| round(0, Duration::from_millis(200))).collect();
-        assert_eq!(far, [8, 8, 16, 32, 48, 48, 48, 48]);
+        assert_eq!(far, [8, 8, 16, 32, 64, 64, 64, 64]);
         let shrinking: Vec<usize> = (0..40).map(|_| round(DEEP_QUEUE, Duration::from_millis(200))).collect();
         assert!(shrinking.is_sorted_by(|before, after| before >= after), "{shrinking:?}");
         assert_eq!(shrinking.last(), Some(&1));

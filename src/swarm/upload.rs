@@ -21,14 +21,16 @@ use tokio::time::Instant;
 
 pub use super::turns::{Swarms, Turn};
 
-use super::PeerId;
+use super::download::FAR_LIMIT;
 use super::turns::Turns;
 use super::uplink::Uplink;
+use super::{BLOCKS_PER_PIECE, PeerId};
 use crate::protocol::ids::FileId;
 use crate::protocol::piece::{Block, PIECE_SIZE, PieceIndex};
 
-/// Requests that one peer may have waiting by default, over all files.
-pub const QUEUE_LIMIT: usize = 256;
+/// Requests that one peer may have waiting by default, over all files: a quarter more than a download has on their way. What is turned away has
+/// used up a turn that still counts as given here.
+pub const QUEUE_LIMIT: usize = FAR_LIMIT * BLOCKS_PER_PIECE * 5 / 4;
 
 /// Blocks on their way to one peer at most, where its link has one stream.
 const PEER_WINDOW: usize = 4;
@@ -98,7 +100,8 @@ impl Uploader {
         let taken = self.waiting_by_turn(now);
         let askers = &self.askers;
         let waiting = |peer| askers.get(&peer).map_or(0, |asker| asker.waiting_count);
-        self.turns.next(now, taken, self.on_its_way(now), waiting, swarms)
+        let is_sending = askers.values().any(|asker| asker.on_its_way > 0 && !asker.is_stalled(now));
+        self.turns.next(now, taken, is_sending, waiting, swarms)
     }
 
     /// A peer asks for a block; the caller has checked that it may have it and that we do. False: the queue is full, reject it. A

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Summed pieces kept in memory for the whole file's hash, counted from the first it lacks.
-const AHEAD: u32 = 32;
+const AHEAD: u32 = 24;
 /// Pieces of the whole file's hash done at once where no piece is summed beside it.
 const STRIDE: u32 = 16;
 /// Pieces that one job takes: handing each over on its own costs more than it gains.

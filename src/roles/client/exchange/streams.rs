@@ -28,6 +28,8 @@ pub(super) struct Streams {
     opener: Option<Opener>,
     /// Bytes of blocks that wait for the first.
     waiting: u64,
+    /// By which the last block went, counting from the first.
+    last: usize,
     further: BTreeMap<StreamId, Further>,
 }
 
@@ -58,7 +60,8 @@ impl Streams {
     pub(super) fn choose<'a>(&'a mut self, first: &'a Handle, bytes: u64) -> &'a Handle {
         let mut open: Vec<&mut Further> = self.further.values_mut().filter(|it| it.handle.is_open()).collect();
         let waiting: Vec<u64> = std::iter::once(self.waiting).chain(open.iter().map(|it| it.waiting)).collect();
-        let chosen = choose(waiting.into_iter());
+        let chosen = choose(waiting.into_iter(), self.last);
+        self.last = chosen;
         if chosen == 0 {
             self.waiting += bytes;
             return first;
