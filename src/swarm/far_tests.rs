@@ -60,7 +60,7 @@ struct Line {
     buffered: u64,
     /// Blocks that wait for room in the buffers.
     writing: VecDeque<Upload>,
-    line_free: Instant,
+    free_at: Instant,
     coming: BTreeMap<(Instant, u64), Happening>,
     number: u64,
     uploader: Uploader,
@@ -83,7 +83,7 @@ impl Line {
             buffers,
             buffered: 0,
             writing,
-            line_free: now,
+            free_at: now,
             coming,
             number: 0,
             uploader,
@@ -128,9 +128,9 @@ impl Line {
             self.writing.pop_front();
             let bytes = u64::from(upload.block.length);
             self.buffered += bytes;
-            self.line_free = self.line_free.max(self.now) + Duration::from_nanos(bytes * 1_000_000_000 / BYTES_PER_S);
-            self.plan(self.line_free + self.delay, Happening::Block(upload.block));
-            self.plan(self.line_free + 2 * self.delay, Happening::Acknowledged(bytes));
+            self.free_at = self.free_at.max(self.now) + Duration::from_nanos(bytes * 1_000_000_000 / BYTES_PER_S);
+            self.plan(self.free_at + self.delay, Happening::Block(upload.block));
+            self.plan(self.free_at + 2 * self.delay, Happening::Acknowledged(bytes));
             self.uploader.sent(self.now, LEECHER, upload.block.length);
             self.pump();
         }
@@ -156,20 +156,20 @@ impl Line {
     fn use_after_start(mut self) -> f64 {
         self.feed(Event::PeerJoined { peer: SEEDER, bitfield: Bitfield::full(PIECES) });
         self.pump();
-        let (from, to) = (Duration::from_secs(3), Duration::from_secs(8));
+        let (from, span) = (Duration::from_secs(3), Duration::from_secs(5));
         let mut had = None;
         while let Some(((at, _), happening)) = self.coming.pop_first() {
             self.now = at;
             if at >= self.begin + from {
-                had.get_or_insert(self.download.have().count());
+                had.get_or_insert_with(|| self.download.have().count());
             }
-            if at >= self.begin + to {
+            if at >= self.begin + from + span {
                 break;
             }
             self.step(happening);
         }
         let pieces = self.download.have().count() - had.unwrap_or_default();
-        f64::from(pieces) * f64::from(PIECE_SIZE) / (BYTES_PER_S as f64 * (to - from).as_secs_f64())
+        f64::from(pieces) * f64::from(PIECE_SIZE) / (BYTES_PER_S as f64 * span.as_secs_f64())
     }
 }
 
