@@ -34,8 +34,7 @@ const ENOUGH_AHEAD: usize = 8;
 /// Elsewhere as many for each leecher as keep a line of 1 Gbit/s full over the time that a turn takes to be used, and a third more. More would
 /// wait in the queue before the line, which drops what it cannot hold.
 const TURNS_PER_S: u128 = 320;
-/// Turns by which it is known how far away the others are: the quickest counts, the rest waited for a processor. Far away, up to a quarter may be
-/// short all the same: a request for a turn that was void seems to be for the one after.
+/// Turns by which it is known how far away the others are: the quickest counts, the rest waited for a processor.
 const WAITS_KEPT: usize = 16;
 /// Blocks before a request in the queue from which fewer turns ahead would do.
 const DEEP_QUEUE: usize = 2 * BLOCKS_PER_PIECE;
@@ -98,6 +97,8 @@ struct Leecher {
     from: u64,
     /// It did not use its last turn in time.
     unused: bool,
+    /// Turns that it did not use in time, and may still use.
+    late: usize,
     /// It was the first to be sent a piece, and did not spread it while others did.
     kept: bool,
 }
@@ -131,6 +132,16 @@ struct Entrusted {
     spread: u64,
 }
 
+impl Leecher {
+    /// It uses a turn: whether that may be one that was void already, so that it is not known how long it took.
+    fn uses_late(&mut self) -> bool {
+        self.unused = false;
+        let is_late = self.late > 0;
+        self.late -= usize::from(is_late);
+        is_late
+    }
+}
+
 impl Turns {
     pub(super) fn new(rng: ChaCha12Rng) -> Self {
         Self {
@@ -150,9 +161,11 @@ impl Turns {
     /// A peer could use a piece of a file, or has no use for one: then the turns it was given are void.
     pub(super) fn interest(&mut self, peer: PeerId, file: FileId, is_interested: bool) {
         let from = self.count;
-        let new = || Leecher { is_interested, last: 0, from, unused: false, kept: false };
-        self.leechers.entry((peer, file)).or_insert_with(new).is_interested = is_interested;
+        let new = || Leecher { is_interested, last: 0, from, unused: false, late: 0, kept: false };
+        let leecher = self.leechers.entry((peer, file)).or_insert_with(new);
+        leecher.is_interested = is_interested;
         if !is_interested {
+            leecher.late = 0;
             self.void(|given| given.turn.peer == peer && given.turn.file == file);
         }
     }
@@ -188,15 +201,14 @@ impl Turns {
     ) -> bool {
         let used = self.given.iter().position(|given| given.turn.peer == peer && given.turn.file == file);
         let Some(Given { turn, at, number, busy }) = used.map(|index| self.given.remove(index)) else { return false };
-        self.waits.push_back(now.saturating_duration_since(at));
-        if self.waits.len() > WAITS_KEPT {
-            self.waits.pop_front();
+        if !self.leechers.get_mut(&(peer, file)).is_some_and(Leecher::uses_late) {
+            self.waits.push_back(now.saturating_duration_since(at));
+            if self.waits.len() > WAITS_KEPT {
+                self.waits.pop_front();
+            }
         }
         if number > self.changed {
             self.adapt(queued, busy);
-        }
-        if let Some(leecher) = self.leechers.get_mut(&(peer, file)) {
-            leecher.unused = false;
         }
         if turn.suggested == Some(piece) {
             let (number, spread) = (self.count, self.spread);
@@ -307,10 +319,11 @@ impl Turns {
 
     /// As many turns ahead as may be of use over the distance to those who use them.
     fn most_ahead(&self) -> usize {
-        let (short, long): (Vec<Duration>, Vec<Duration>) = self.waits.iter().partition(|wait| **wait < SHORT_WAIT);
-        let shortest = long.into_iter().min().filter(|_| short.len() * 4 <= self.waits.len());
-        let Some(distance) = shortest else { return ENOUGH_AHEAD };
-        let each = usize::try_from(TURNS_PER_S * distance.as_millis() / 1000).unwrap_or(usize::MAX);
+        let shortest = self.waits.iter().min().copied().unwrap_or_default();
+        if shortest < SHORT_WAIT {
+            return ENOUGH_AHEAD;
+        }
+        let each = usize::try_from(TURNS_PER_S * shortest.as_millis() / 1000).unwrap_or(usize::MAX);
         let leechers = self.leechers.values().filter(|leecher| leecher.is_interested).count();
         each.saturating_mul(leechers).clamp(ENOUGH_AHEAD, MAX_AHEAD)
     }
@@ -319,6 +332,7 @@ impl Turns {
         for Given { turn, at, .. } in &self.given {
             if let Some(leecher) = self.leechers.get_mut(&(turn.peer, turn.file)).filter(|_| *at + TURN_LIFE <= now) {
                 leecher.unused = true;
+                leecher.late += 1;
             }
         }
         self.void(|given| given.at + TURN_LIFE <= now);
@@ -524,6 +538,22 @@ mod tests {
         assert!(!turns.answered(now, PeerId(2), FILE, PieceIndex(0), 1), "it has no turn");
         turns.interest(PeerId(2), FILE, false);
         assert_eq!(give(&mut turns, now, &known).map(|turn| turn.peer), Some(PeerId(1)));
+    }
+
+    #[test]
+    fn a_turn_used_too_late_makes_nobody_near() {
+        let (now, known, mut turns) = (Instant::now(), Known::default(), turns(1));
+        let far = Duration::from_millis(200);
+        for _ in 0..WAITS_KEPT {
+            assert!(give(&mut turns, now, &known).is_some());
+            assert!(turns.answered(now + far, PeerId(1), FILE, PieceIndex(0), 0));
+        }
+        let before = turns.most_ahead();
+        while give(&mut turns, now, &known).is_some() {}
+        let late = now + TURN_LIFE;
+        assert!(give(&mut turns, late, &known).is_some());
+        assert!(turns.answered(late, PeerId(1), FILE, PieceIndex(0), 0));
+        assert_eq!((before, turns.most_ahead()), (64, 64));
     }
 
     #[test]
