@@ -95,6 +95,8 @@ impl Role {
             0 => Self::Seeder(Vice::of(seed)),
             1 => Self::Leecher(Habit::of(seed)),
             _ if number.is_multiple_of(3) => Self::Leecher(Habit::of(number / 3)),
+            // It takes luck that its piece is found out only when it is gone.
+            _ if number.is_multiple_of(5) => Self::Seeder(Vice::HitsAndRuns),
             _ => Self::Seeder(Vice::of(number / 3)),
         }
     }
