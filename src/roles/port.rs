@@ -186,7 +186,7 @@ impl Trouble {
 }
 
 /// Whether it is `pause` since the last time, which is now then.
-fn is_due(last: &mut Option<Instant>, now: Instant, pause: Duration) -> bool {
+pub(super) fn is_due(last: &mut Option<Instant>, now: Instant, pause: Duration) -> bool {
     let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= pause);
     if is_due {
         *last = Some(now);

@@ -400,11 +400,7 @@ pub(super) struct Seldom(Option<Instant>);
 
 impl Seldom {
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.0.is_none_or(|last| now.saturating_duration_since(last) >= WARNING_PAUSE);
-        if is_due {
-            self.0 = Some(now);
-        }
-        is_due
+        port::is_due(&mut self.0, now, WARNING_PAUSE)
     }
 }
 
