@@ -249,12 +249,6 @@ impl<K> Default for FewSet<K> {
     }
 }
 
-impl<K> From<K> for FewSet<K> {
-    fn from(key: K) -> Self {
-        Self(FewMap(Entries::One(Some((key, ())))))
-    }
-}
-
 impl<K: Ord> FewSet<K> {
     /// Whether it is in the set.
     pub fn contains(&self, key: &K) -> bool {
