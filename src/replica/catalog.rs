@@ -12,7 +12,7 @@ use super::{
     membership::{Instance, State},
     session::{Opened, Sessions},
     share::{Begun, Shares, Turned},
-    table::IdTable,
+    table::{IdTable, RowNo},
     user::User,
 };
 use crate::protocol::{
@@ -136,9 +136,8 @@ impl Catalog {
                 }
             }
             ChangeBody::ShareEnded { shares, user } => {
-                self.shares.end(change, shares, *user);
-                for share in shares {
-                    self.refresh_share(*share, out);
+                for no in self.shares.end(change, shares, *user) {
+                    self.refresh_share(no, out);
                 }
             }
             ChangeBody::SessionOpened { user, device, opened_with } => {
@@ -253,7 +252,7 @@ impl Catalog {
     }
 
     /// Counts what the group's derivation changed; returns the shares under memberships it touched.
-    fn count_group(&mut self, id: GroupId, before: &Before) -> Vec<ShareId> {
+    fn count_group(&mut self, id: GroupId, before: &Before) -> Vec<RowNo> {
         let group = &self.groups[&id];
         let owner = group.owner_membership();
         let (was_live, is_live) = (before.owner_membership.is_some(), owner.is_some());
@@ -356,11 +355,11 @@ impl Catalog {
             self.instance(&replaced).shares.remove(&no);
             self.note_share(turned, out);
         }
-        let Some(begun) = self.shares.begun(&id) else { return };
+        let Some(begun) = self.shares.begun_at(no) else { return };
         let instance = self.instance(&begun);
         instance.shares.insert(no);
         let is_member = instance.is_member(&begun.user);
-        let turned = self.shares.refresh(id, is_member);
+        let turned = self.shares.refresh(no, is_member);
         self.note_share(turned, out);
     }
 
@@ -369,11 +368,11 @@ impl Catalog {
         self.groups.entry(begun.group).or_default().instance_mut(begun.membership)
     }
 
-    fn refresh_share(&mut self, id: ShareId, out: &mut Vec<Effect>) {
-        let Some(begun) = self.shares.begun(&id) else { return };
+    fn refresh_share(&mut self, no: RowNo, out: &mut Vec<Effect>) {
+        let Some(begun) = self.shares.begun_at(no) else { return };
         let group = self.groups.get(&begun.group);
         let is_member = group.is_some_and(|group| group.is_member(&begun.membership, &begun.user));
-        let turned = self.shares.refresh(id, is_member);
+        let turned = self.shares.refresh(no, is_member);
         self.note_share(turned, out);
     }
 

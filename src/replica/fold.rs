@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{catalog::Catalog, membership::Instance, stability::Cut};
+use super::{catalog::Catalog, membership::Instance, stability::Cut, table::RowNo};
 use crate::protocol::{
     ids::{DeviceKey, GroupId, ManifestId, MembershipId, RequestId, ShareId, UserId},
     record::{Change, ChangeBody, Tombstone, Verdict},
@@ -215,6 +215,7 @@ impl Catalog {
     }
 
     /// Number of changes known that are not forgotten, and of requests remembered: what memory is bounded by.
+    #[cfg(test)]
     pub fn size(&self) -> (usize, usize) {
         let requests = &self.ledger.requests;
         let shares = self.shares.all_begun().filter(|share| !requests.contains_key(&RequestId(share.0)));
@@ -260,12 +261,13 @@ impl Fold<'_> {
 
     /// A share, and the membership or the dissolved group that may only have waited for it.
     fn look_at_share(&mut self, id: ShareId) {
+        let Some(no) = self.catalog.shares.find(&id) else { return };
         // As most are after a start: nothing else is to be looked at.
-        if self.catalog.shares.is_live(&id) {
+        if self.catalog.shares.is_live(no) {
             return;
         }
-        let Some(begun) = self.catalog.shares.begun(&id) else { return };
-        if !self.fold_share(id) {
+        let Some(begun) = self.catalog.shares.begun_at(no) else { return };
+        if !self.fold_share(no) {
             return;
         }
         let Some(record) = self.catalog.groups.get_mut(&begun.group) else { return };
@@ -277,19 +279,17 @@ impl Fold<'_> {
     }
 
     /// Forgets a share if it may; returns whether it did.
-    fn fold_share(&mut self, id: ShareId) -> bool {
-        let Some(begun) = self.catalog.shares.begun(&id) else { return false };
+    fn fold_share(&mut self, no: RowNo) -> bool {
+        let Some(begun) = self.catalog.shares.begun_at(no) else { return false };
         let group = self.catalog.groups.get(&begun.group);
         let is_over = group.is_some_and(|group| group.is_over(&begun.membership, self.cut));
-        let Some(no) = self.catalog.shares.find(&id) else { return false };
-        let Some(forgotten) = self.catalog.shares.fold(id, self.cut, is_over) else { return false };
-        let begun = forgotten.begun;
+        let Some(forgotten) = self.catalog.shares.fold(no, self.cut, is_over) else { return false };
         if let Some(instance) =
             self.catalog.groups.get_mut(&begun.group).and_then(|group| group.instances.get_mut(&begun.membership))
         {
             instance.shares.remove(&no);
         }
-        self.catalog.ledger.forget_share(RequestId(id.0), forgotten.begins, begun.file, forgotten.name);
+        self.catalog.ledger.forget_share(RequestId(forgotten.id.0), forgotten.begins, begun.file, forgotten.name);
         self.dropped.extend(forgotten.dropped);
         self.out.manifests.extend(forgotten.manifests);
         true

@@ -131,7 +131,7 @@ struct Ending {
 /// A share that is forgotten.
 #[derive(Clone, Debug)]
 pub(super) struct Forgotten {
-    pub(super) begun: Begun,
+    pub(super) id: ShareId,
     /// The name of its file.
     pub(super) name: FileName,
     /// How often it was begun.
@@ -196,7 +196,7 @@ impl Shares {
             }
             return (no, None);
         }
-        let turned = self.refresh(id, false);
+        let turned = self.refresh(no, false);
         self.add_try(no, known.dot, known.file);
         self.leave_stock(&known);
         self.start(no, begun, file);
@@ -265,16 +265,19 @@ impl Shares {
         }
     }
 
-    /// Merges the end of these shares.
-    pub(super) fn end(&mut self, change: &Change, shares: &[ShareId], user: UserId) {
-        for id in shares {
-            let (no, _) = self.put_share(*id);
-            if let Some(share) = self.all.at_mut(no) {
-                share.more.get_or_insert_default().ends.insert(change.dot, user);
-            }
-        }
+    /// Merges the end of these shares; returns where they stand. Call [`Shares::refresh`] next.
+    pub(super) fn end(&mut self, change: &Change, shares: &[ShareId], user: UserId) -> Vec<RowNo> {
         let ending = Ending { request: change.request, shares: shares.iter().copied().collect() };
         self.endings.insert(change.dot, ending);
+        shares.iter().map(|id| self.put_end(*id, change.dot, user)).collect()
+    }
+
+    fn put_end(&mut self, id: ShareId, dot: Dot, user: UserId) -> RowNo {
+        let (no, _) = self.put_share(id);
+        if let Some(share) = self.all.at_mut(no) {
+            share.more.get_or_insert_default().ends.insert(dot, user);
+        }
+        no
     }
 
     /// The begin of a share, live or not.
@@ -282,7 +285,8 @@ impl Shares {
         self.begun_at(self.all.find(id)?)
     }
 
-    fn begun_at(&self, no: RowNo) -> Option<Begun> {
+    /// How the share in a row began.
+    pub(super) fn begun_at(&self, no: RowNo) -> Option<Begun> {
         let Start { at, dot, taken_by, membership, file, stock } = self.all.at(no)?.begun?;
         let (file, stock) = (self.files.at(file)?, self.stocks.at(stock)?);
         let (group, file, user, device) = (file.group, file.id, stock.user, stock.device);
@@ -294,16 +298,16 @@ impl Shares {
         self.all.get(id).is_some_and(|share| share.begun.is_some())
     }
 
-    /// Whether a share lives.
-    pub(super) fn is_live(&self, id: &ShareId) -> bool {
-        self.all.get(id).is_some_and(|share| share.live)
+    /// Whether the share in a row lives.
+    pub(super) fn is_live(&self, no: RowNo) -> bool {
+        self.all.at(no).is_some_and(|share| share.live)
     }
 
-    /// Shares in the order of their identities.
-    pub(super) fn in_order(&self, shares: impl IntoIterator<Item = RowNo>) -> Vec<ShareId> {
-        let mut ids: Vec<_> = shares.into_iter().filter_map(|no| Some(self.all.at(no)?.id)).collect();
-        ids.sort_unstable();
-        ids
+    /// Rows of shares in the order of their identities.
+    pub(super) fn in_order(&self, shares: impl IntoIterator<Item = RowNo>) -> Vec<RowNo> {
+        let mut shares: Vec<RowNo> = shares.into_iter().collect();
+        shares.sort_unstable_by_key(|no| self.all.at(*no).map(|share| share.id));
+        shares
     }
 
     /// Where a share stands.
@@ -312,20 +316,22 @@ impl Shares {
     }
 
     /// Number of begins that are not forgotten.
+    #[cfg(test)]
     pub(super) fn begins(&self) -> usize {
         self.files.iter().map(|file| file.begins as usize).sum()
     }
 
     /// All shares that began.
+    #[cfg(test)]
     pub(super) fn all_begun(&self) -> impl Iterator<Item = ShareId> {
         self.all.iter().filter(|share| share.begun.is_some()).map(|share| share.id)
     }
 
     /// Derives whether a share lives, given whether its membership does.
-    pub(super) fn refresh(&mut self, id: ShareId, is_member: bool) -> Option<Turned> {
-        let no = self.all.find(&id)?;
+    pub(super) fn refresh(&mut self, no: RowNo, is_member: bool) -> Option<Turned> {
         let begun = self.begun_at(no)?;
         let share = self.all.at(no)?;
+        let id = share.id;
         let live = is_member && !share.is_ended_by(begun.user);
         if live == share.live {
             return None;
@@ -397,7 +403,7 @@ impl Shares {
     /// Live shares of a user's device, by identity.
     pub(super) fn of_device(&self, user: UserId, device: DeviceKey) -> impl Iterator<Item = (ShareId, Begun)> + '_ {
         let live = self.stocks.get(&(user, device)).into_iter().flat_map(|stock| stock.live.iter().copied());
-        self.in_order(live).into_iter().filter_map(|id| Some((id, self.begun(&id)?)))
+        self.in_order(live).into_iter().filter_map(|no| Some((self.all.at(no)?.id, self.begun_at(no)?)))
     }
 
     /// Number of live shares of a user's device.
@@ -461,8 +467,7 @@ impl Shares {
     }
 
     /// Forgets a share when all that was said of it is stable and it is over: by its own end, or by that of its membership.
-    pub(super) fn fold(&mut self, id: ShareId, cut: &Cut, is_membership_over: bool) -> Option<Forgotten> {
-        let no = self.all.find(&id)?;
+    pub(super) fn fold(&mut self, no: RowNo, cut: &Cut, is_membership_over: bool) -> Option<Forgotten> {
         let (share, begun) = (self.all.at(no)?, self.begun_at(no)?);
         let said = share.begins(&begun).map(|(dot, _)| dot).chain(share.ends().map(|(dot, _)| dot));
         let is_stable = said.into_iter().all(|dot| cut.covers(dot));
@@ -470,6 +475,7 @@ impl Shares {
             return None;
         }
         let share = self.all.take(no)?;
+        let id = share.id;
         self.leave_stock(&begun);
         let mut dropped: Vec<_> = share.begins(&begun).map(|(dot, _)| (*dot, RequestId(id.0))).collect();
         let begins = u32::try_from(dropped.len()).unwrap_or(u32::MAX);
@@ -478,7 +484,7 @@ impl Shares {
         }
         let name = self.claimed(&begun.file)?.clone();
         let manifests = share.begins(&begun).filter_map(|(_, file)| self.take_off(file)).collect();
-        Some(Forgotten { begun, name, begins, dropped, manifests })
+        Some(Forgotten { id, name, begins, dropped, manifests })
     }
 
     fn forget_ending(&mut self, id: ShareId, dot: &Dot) -> Option<(Dot, RequestId)> {
