@@ -21,7 +21,8 @@ use crate::protocol::{
     ids::{DeviceKey, FileId, GroupId, ManifestId, MembershipId, RequestId, SessionId, ShareId, UserId},
     manifest::ManifestHeader,
     name::{FileName, GroupName, UserName},
-    record::{Change, ChangeBody, Done, EndReason, Kept, Tombstone, Verdict},
+    record::{Change, ChangeBody, Credential, Done, EndReason, Kept, Tombstone, Verdict},
+    ticket::CredentialId,
     version::{Timestamp, VersionVector},
 };
 
@@ -165,7 +166,10 @@ impl Catalog {
             _ => change.request.into(),
         };
         let user = self.users.entry(id).or_default();
-        let before = user.credential().map(|(id, credential)| (id, credential.clone()));
+        let counts = |(of, credential): (CredentialId, &Credential)| {
+            (of, Fact::of(&[b"credential", &id.0, credential.0.as_bytes()]))
+        };
+        let before = user.credential().map(counts);
         match &change.body {
             ChangeBody::UserCreated { name, credential } => user.create(change, name, credential),
             ChangeBody::CredentialSet { credential, keeps, .. } => user.set_password(change, credential, *keeps),
@@ -175,12 +179,12 @@ impl Catalog {
             }
             _ => {}
         }
-        let after = user.credential().map(|(id, credential)| (id, credential.clone()));
+        let after = user.credential().map(counts);
         let (claim, changed) = (user.claim().cloned(), user.has_changed_password());
         if before != after {
-            for (sign, fact) in [(false, &before), (true, &after)] {
-                if let Some((_, credential)) = fact {
-                    self.count(sign, &[b"credential", &id.0, credential.0.as_bytes()]);
+            for (holds, credential) in [(false, before), (true, after)] {
+                if let Some((_, fact)) = credential {
+                    self.fingerprint.set(holds, fact);
                 }
             }
             // A registration may come after a change of its password: sessions may have been opened meanwhile elsewhere.
@@ -379,7 +383,7 @@ impl Catalog {
     fn note_share(&mut self, turned: Option<Turned>, out: &mut Vec<Effect>) {
         let Some(Turned { id, live, begun, renamed }) = turned else { return };
         let Begun { group, file, user, device, .. } = begun;
-        self.fingerprint.set(live, &begun.fact(&id));
+        self.fingerprint.set(live, begun.fact(&id));
         out.push(if live {
             Effect::ShareBegun { group, file, user, device }
         } else {
@@ -404,7 +408,7 @@ impl Catalog {
     }
 
     fn count(&mut self, holds: bool, fact: &[&[u8]]) {
-        self.fingerprint.set(holds, &Fact::of(fact));
+        self.fingerprint.set(holds, Fact::of(fact));
     }
 
     fn count_name(&mut self, kind: &[u8], id: &[u8], from: Option<&str>, to: Option<&str>) {

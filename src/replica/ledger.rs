@@ -98,9 +98,9 @@ impl Ledger {
         known.changes += begins;
     }
 
-    /// Makes room for changes, as many as a log holds.
-    pub fn reserve(&mut self, changes: usize) {
-        self.requests.reserve(changes);
+    /// Makes room for so many requests that do not begin shares.
+    pub fn reserve(&mut self, requests: usize) {
+        self.requests.reserve(requests);
     }
 
     /// Takes note of what is forgotten.

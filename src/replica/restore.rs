@@ -86,7 +86,8 @@ impl Intake {
     /// Of a log of so many changes.
     pub fn new(changes: usize) -> Self {
         let mut catalog = Catalog::new();
-        catalog.ledger.reserve(changes);
+        // Most changes begin shares, which it does not list.
+        catalog.ledger.reserve(changes / 2);
         Self { catalog, staged: Part::default() }
     }
 
@@ -104,8 +105,9 @@ impl Intake {
     }
 
     /// Makes ready what was added, of a log of which `left` changes are not in a part before. The next one is made where `spare`
-    /// was, which is merged: fresh memory costs more than what is put in it.
-    pub fn part(&mut self, left: usize, spare: Part) -> Part {
+    /// was, which is merged: fresh memory costs more than what is put in it. What is in it is dropped here, where it was made.
+    pub fn part(&mut self, left: usize, mut spare: Part) -> Part {
+        spare.clear();
         let mut part = std::mem::replace(&mut self.staged, spare);
         part.left = left.saturating_sub(part.count);
         part.groups.sort_by_cached_key(|kept| group(&kept.change).map(start));
@@ -144,8 +146,8 @@ impl Beginning {
 }
 
 impl Catalog {
-    /// Merges a part of a log of which an intake has taken note; returns it empty.
-    pub fn restore_part(&mut self, mut part: Part) -> Part {
+    /// Merges a part of a log of which an intake has taken note.
+    pub fn restore_part(&mut self, part: &Part) {
         for changes in part.groups.chunk_by(|one, next| group(&one.change) == group(&next.change)) {
             self.restore_group(changes);
         }
@@ -160,15 +162,13 @@ impl Catalog {
         for kept in &part.ends {
             self.restore_body(kept);
         }
-        part.clear();
-        part
     }
 
     /// Takes over what an intake has made of a log all parts of which are merged.
     #[must_use]
     pub fn with_all_of(self, Intake { catalog: intake, .. }: Intake) -> Self {
         let Self { ledger, users, user_names, sessions, fingerprint, .. } = intake;
-        Self { ledger, users, user_names, sessions, fingerprint: self.fingerprint.with(&fingerprint), ..self }
+        Self { ledger, users, user_names, sessions, fingerprint: self.fingerprint.with(fingerprint), ..self }
     }
 
     fn restore_body(&mut self, kept: &Kept) {
@@ -210,7 +210,7 @@ impl Catalog {
         }
         for one in placed.iter().filter(|one| one.live) {
             self.shares.turn(one.share, true);
-            self.fingerprint.add(&one.is.fact);
+            self.fingerprint.add(one.is.fact);
         }
         for one in placed.iter().filter(|one| one.live) {
             self.restore_name(one);
@@ -223,7 +223,7 @@ impl Catalog {
     /// Lets the file of a share that lives claim its name.
     fn restore_name(&mut self, one: &Placed<'_>) {
         if self.shares.take_free_name(one.file) {
-            self.fingerprint.add(&one.is.called);
+            self.fingerprint.add(one.is.called);
         } else {
             let renamed = self.shares.claim(one.file);
             self.note_file_names(one.is.begun.group, renamed, &mut Vec::new());

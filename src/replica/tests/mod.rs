@@ -203,7 +203,8 @@ fn restored(log: &[Kept], part: usize) -> Catalog {
         }
         let part = intake.part(left, spare);
         left = part.left();
-        spare = catalog.restore_part(part);
+        catalog.restore_part(&part);
+        spare = part;
     }
     assert_eq!(left, 0);
     catalog.with_all_of(intake)

@@ -29,7 +29,7 @@ use crate::{
 const PART: usize = 65_536;
 /// Parts that wait to be merged.
 const PARTS: usize = 2;
-/// Parts that may be empty at once: those that wait, that which is made, and that which is merged.
+/// Parts that may be spare at once: those that wait, that which is made, and that which is merged.
 const SPARE: usize = PARTS + 2;
 
 /// What a folder holds.
@@ -94,12 +94,12 @@ async fn read_parts(
     }
 }
 
-/// Merges parts, and gives each back empty if another is to be made.
+/// Merges parts, and gives each back if another is to be made.
 async fn merge_parts(env: &Environment, mut parts: mpsc::Receiver<Part>, merged: mpsc::Sender<Part>) -> Catalog {
     let mut catalog = Catalog::new();
     while let Some(part) = parts.recv().await {
         let merge = env.offload(move || {
-            let part = catalog.restore_part(part);
+            catalog.restore_part(&part);
             (catalog, part)
         });
         let part;
