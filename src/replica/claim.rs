@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
     hash::Hash,
+    sync::OnceLock,
 };
 
 use super::table::{Numbers, Row, RowNo, Rows};
@@ -95,7 +96,10 @@ pub struct Claims<N, Id> {
     by_name: Numbers<DefaultHasher>,
     /// What those are called who lost the name they claim. All others are called by it.
     marked: BTreeMap<Id, N>,
-    holders: BTreeMap<N, RowNo>,
+    /// Those same by what they are called.
+    bearers: BTreeMap<N, RowNo>,
+    /// All in the order of what they are called: made for whoever lists them, and kept until a name changes.
+    in_order: OnceLock<Vec<RowNo>>,
 }
 
 /// A live claim, and whose it is.
@@ -115,16 +119,20 @@ impl<N, Id: Copy + Eq + Hash> Row for Live<N, Id> {
 
 impl<N, Id> Default for Claims<N, Id> {
     fn default() -> Self {
-        let (live, by_name) = (Rows::default(), Numbers::default());
-        Self { live, by_name, marked: BTreeMap::new(), holders: BTreeMap::new() }
+        let (live, by_name, in_order) = (Rows::default(), Numbers::default(), OnceLock::new());
+        Self { live, by_name, marked: BTreeMap::new(), bearers: BTreeMap::new(), in_order }
     }
 }
 
 impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
     /// What `id` is called now.
     pub fn name(&self, id: &Id) -> Option<&N> {
-        let marked = if self.marked.is_empty() { None } else { self.marked.get(id) };
-        marked.or_else(|| self.claimed(id))
+        self.live.get(id).map(|live| self.name_of(live))
+    }
+
+    fn name_of<'a>(&'a self, live: &'a Live<N, Id>) -> &'a N {
+        let marked = if self.marked.is_empty() { None } else { self.marked.get(&live.id) };
+        marked.unwrap_or(&live.claim.name)
     }
 
     /// The name `id` claims, whether or not it holds it.
@@ -136,7 +144,7 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
     pub fn holder(&self, name: &N) -> Option<Id> {
         let claimant = self.claims_to(name).map(|live| live.id).find(|id| !self.marked.contains_key(id));
         // Whoever bears a mark has another name than it claims.
-        let marked = || self.live.at(*self.holders.get(name)?).map(|live| live.id);
+        let marked = || self.live.at(*self.bearers.get(name)?).map(|live| live.id);
         claimant.or_else(|| name.unmarked().and_then(|_| marked()))
     }
 
@@ -153,7 +161,13 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
 
     /// All by name.
     pub fn iter(&self) -> impl Iterator<Item = (&N, Id)> + '_ {
-        self.holders.iter().filter_map(|(name, no)| Some((name, self.live.at(*no)?.id)))
+        let called = |no| self.live.at(no).map(|live| (self.name_of(live), live.id));
+        let in_order = self.in_order.get_or_init(|| {
+            let mut all: Vec<RowNo> = self.live.numbers().collect();
+            all.sort_unstable_by_key(|no| called(*no));
+            all
+        });
+        in_order.iter().filter_map(move |no| called(*no))
     }
 
     /// Those who lost the name they claim.
@@ -167,6 +181,7 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
         if before == claim.as_ref() {
             return Vec::new();
         }
+        self.in_order.take();
         let called = self.name(&id).cloned();
         let mut touched: BTreeSet<N> = self.withdraw(&id).map(|before| before.name).into_iter().collect();
         if let Some(claim) = claim {
@@ -177,7 +192,6 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
             self.by_name.put(&&name, no, |no| live.at(no).map(|live| &live.claim.name));
             // Nobody else can bear it: most names are taken so.
             if called.is_none() && is_first && name.unmarked().is_none() {
-                self.holders.insert(name.clone(), no);
                 return vec![Renamed { id, from: None, to: Some(name) }];
             }
             touched.insert(name);
@@ -191,18 +205,15 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
         if claim.name.unmarked().is_some() {
             return false;
         }
-        let name = claim.name.clone();
         let (no, is_new) = self.live.find_or_put(&id, || Live { id, claim });
-        if !is_new {
-            return false;
-        }
         let name_of = |no| self.live.at(no).map(|live| &live.claim.name);
-        let known = self.by_name.find_or_put(&&name, no, |no| name_of(no) == Some(&name), name_of);
+        let Some(name) = name_of(no).filter(|_| is_new) else { return false };
+        let known = self.by_name.find_or_put(&name, no, |known| name_of(known) == Some(name), name_of);
         if known.is_some() {
             self.live.take(no);
             return false;
         }
-        self.holders.insert(name, no);
+        self.in_order.take();
         true
     }
 
@@ -226,15 +237,15 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
         for (id, name) in &before {
             self.marked.remove(id);
             if let Some(name) = name {
-                self.holders.remove(name);
+                self.bearers.remove(name);
             }
         }
         for claimed in touched {
             for (id, name) in self.derive(claimed) {
                 if name != *claimed {
                     self.marked.insert(id, name.clone());
+                    self.bearers.extend(self.live.find(&id).map(|no| (name, no)));
                 }
-                self.holders.extend(self.live.find(&id).map(|no| (name, no)));
             }
         }
         let renamed = |(id, from): (Id, Option<N>)| {

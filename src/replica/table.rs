@@ -199,7 +199,14 @@ impl<R: Row> Rows<R> {
         self.numbers.reserve(more, |no| records.get(no as usize).and_then(Option::as_ref).map(R::id));
     }
 
+    /// Where all records stand.
+    pub fn numbers(&self) -> impl Iterator<Item = RowNo> {
+        let standing = (0..).zip(&self.records).filter(|(_, record)| record.is_some());
+        standing.map(|(no, _)| no)
+    }
+
     /// All records, in no order that means anything.
+    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = &R> {
         self.records.iter().flatten()
     }
