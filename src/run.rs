@@ -71,6 +71,7 @@ fn run_role(role: Role, context: &Context) -> Result<ExitStatus, Failure> {
         }
         Role::Client(args) => {
             keep_secrets_in_memory();
+            p2p_malloc_arenas::keep_one();
             on_runtime(run_client(*args, context))
         }
         Role::Bench { scenario } => on_runtime(run_bench(scenario)),
