@@ -164,7 +164,7 @@ impl<N: ClaimedName, Id: Copy + Ord + Hash + AsRef<[u8]>> Claims<N, Id> {
         let called = |no| self.live.at(no).map(|live| (self.name_of(live), live.id));
         let in_order = self.in_order.get_or_init(|| {
             let mut all: Vec<RowNo> = self.live.numbers().collect();
-            all.sort_unstable_by_key(|no| called(*no));
+            all.sort_by_cached_key(|no| called(*no));
             all
         });
         in_order.iter().filter_map(move |no| called(*no))
