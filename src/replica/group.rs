@@ -126,18 +126,19 @@ impl Group {
 
     /// Merges changes that concern this group's members, all at once; returns how all who have to do with it stood before.
     pub(super) fn apply_all(&mut self, id: GroupId, changes: &[Kept]) -> Before {
-        let mut touched: BTreeSet<UserId> = self.by_user.keys().copied().collect();
-        touched.extend(changes.iter().flat_map(|kept| self.concerned(&kept.change).0));
-        let before = self.before(&touched);
+        let mut before = self.before(&self.by_user.keys().copied().collect());
         for Kept { change, verdict } in changes {
             self.loose.insert(change.dot);
             self.merge(id, change, *verdict);
         }
         self.judge(None);
-        for user in touched {
-            self.derive_user(user);
+        let users: Vec<UserId> = self.by_user.keys().copied().collect();
+        for user in &users {
+            self.derive_user(*user);
         }
         self.owner = self.derive_owner();
+        let stood = |user| before.standings.get(&user).copied().unwrap_or(Standing::None);
+        before.standings = users.into_iter().map(|user| (user, stood(user))).collect();
         before
     }
 
