@@ -139,6 +139,7 @@ impl Hub {
             Origin::Theirs(from) if self.let_in(id.0, from) => Streams::default(),
             Origin::Theirs(_) => return,
         };
+        self.server.uploader.distance(id, link.round_trip());
         let handle = peer_link::start(&self.seams, id, link);
         let peer = Peer {
             device,

@@ -192,6 +192,7 @@ impl Hub {
     fn add_stream(&mut self, id: PeerId, stream: StreamId, link: Link) {
         let Some(peer) = self.peers.links.get_mut(&id) else { return self.peers.doors.leave(stream.0) };
         tracing::trace!(target: "coverage", reached = "streams: opened");
+        self.server.uploader.distance(id, link.round_trip());
         let handle = peer_link::start_stream(&self.seams, id, stream, link);
         handle.trust();
         peer.streams.further.insert(stream, Further { handle, waiting: 0, is_used: false });
