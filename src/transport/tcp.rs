@@ -62,12 +62,21 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Nothing waits in a socket, neither for more bytes nor until TCP may send them: what was handed to one cannot go by another that is
-/// faster, and whoever decides what goes next does not see it. A system that cannot bound what waits does without.
+/// Nothing waits in a socket, neither for more bytes nor, where the other end is on another machine, until TCP may send them.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
+    if stream.peer_addr().is_ok_and(|there| !there.ip().to_canonical().is_loopback()) {
+        bound_unsent(stream);
+    }
+    stream.set_nodelay(true)
+}
+
+/// Lets little wait until TCP may send it: what was handed to one socket cannot go by another that is faster, and whoever decides what
+/// goes next does not see it. A system that cannot bound it does without.
+fn bound_unsent(stream: &TcpStream) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT);
-    stream.set_nodelay(true)
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = stream;
 }
 
 /// Whether an error is of the one connection that was to be accepted.
@@ -110,7 +119,7 @@ mod tests {
         let listener = receiver.listen(1).expect("it may listen");
         let sender = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("it is let in");
         let _unread = listener.accept().await.expect("somebody comes");
-        prepare(&sender).expect("it stands");
+        bound_unsent(&sender);
         let mut taken = 0;
         while let Ok(bytes) = sender.try_write(&[0; 4096]) {
             taken += bytes;
