@@ -60,7 +60,10 @@ struct Line {
     buffered: u64,
     /// Blocks that wait for room in the buffers.
     writing: VecDeque<Upload>,
+    /// When all has left that waits before the line.
     free_at: Instant,
+    /// The longest time for which something had to wait there.
+    longest_wait: Duration,
     coming: BTreeMap<(Instant, u64), Happening>,
     number: u64,
     uploader: Uploader,
@@ -72,6 +75,7 @@ impl Line {
         let now = Instant::now();
         let mut uploader = Uploader::new(QUEUE_LIMIT, ChaCha12Rng::seed_from_u64(1));
         uploader.interest(LEECHER, FILE, true);
+        uploader.distance(LEECHER, round_trip);
         uploader.widen(now, LEECHER, streams);
         let size = u64::from(PIECES) * u64::from(PIECE_SIZE);
         let download = Download::new(size, Bitfield::empty(PIECES), ChaCha12Rng::seed_from_u64(1));
@@ -84,6 +88,7 @@ impl Line {
             buffered: 0,
             writing,
             free_at: now,
+            longest_wait: Duration::ZERO,
             coming,
             number: 0,
             uploader,
@@ -119,7 +124,8 @@ impl Line {
             self.writing.push_back(upload);
         }
         while let Some(turn) = self.uploader.next_turn(self.now, &Alone) {
-            self.plan(self.now + self.delay, Happening::Turn(turn.suggested));
+            // Messages wait before the line like all else.
+            self.plan(self.free_at.max(self.now) + self.delay, Happening::Turn(turn.suggested));
         }
     }
 
@@ -129,6 +135,7 @@ impl Line {
             let bytes = u64::from(upload.block.length);
             self.buffered += bytes;
             self.free_at = self.free_at.max(self.now) + Duration::from_nanos(bytes * 1_000_000_000 / BYTES_PER_S);
+            self.longest_wait = self.longest_wait.max(self.free_at - self.now);
             self.plan(self.free_at + self.delay, Happening::Block(upload.block));
             self.plan(self.free_at + 2 * self.delay, Happening::Acknowledged(bytes));
             self.uploader.sent(self.now, LEECHER, upload.block.length);
@@ -152,8 +159,8 @@ impl Line {
         self.write();
     }
 
-    /// The share of the line that is used from the third second on.
-    fn use_after_start(mut self) -> f64 {
+    /// The share of the line that is used from the third second on, and the longest time for which anything waited before the line.
+    fn use_after_start(mut self) -> (f64, Duration) {
         self.feed(Event::PeerJoined { peer: SEEDER, bitfield: Bitfield::full(PIECES) });
         self.pump();
         let (from, span) = (Duration::from_secs(3), Duration::from_secs(5));
@@ -169,25 +176,33 @@ impl Line {
             self.step(happening);
         }
         let pieces = self.download.have().count() - had.unwrap_or_default();
-        f64::from(pieces) * f64::from(PIECE_SIZE) / (BYTES_PER_S as f64 * span.as_secs_f64())
+        (f64::from(pieces) * f64::from(PIECE_SIZE) / (BYTES_PER_S as f64 * span.as_secs_f64()), self.longest_wait)
     }
 }
 
-/// The share of a line that is used, with so many MiB in the buffers of so many streams.
-fn used(round_trip_ms: u64, buffers_mib: u64, streams: usize) -> f64 {
+/// The share of a line that is used, with so many MiB in the buffers of so many streams, and the longest wait before it.
+fn used(round_trip_ms: u64, buffers_mib: u64, streams: usize) -> (f64, Duration) {
     Line::new(Duration::from_millis(round_trip_ms), buffers_mib << 20, streams).use_after_start()
 }
 
 #[test]
 fn a_long_line_is_kept_full() {
     for (round_trip_ms, buffers_mib, streams) in [(20, 3, 1), (50, 10, 4), (50, 40, 16), (200, 40, 16)] {
-        let used = used(round_trip_ms, buffers_mib, streams);
+        let (used, _) = used(round_trip_ms, buffers_mib, streams);
         assert!(used > 0.98, "{round_trip_ms} ms, {buffers_mib} MiB, {streams} streams: {used}");
     }
 }
 
 #[test]
 fn what_the_buffers_hold_is_used_where_it_is_less() {
-    let used = used(200, 10, 4);
+    let (used, _) = used(200, 10, 4);
     assert!((0.4..0.43).contains(&used), "{used}");
+}
+
+#[test]
+fn no_more_is_asked_for_than_the_queue_before_a_line_holds() {
+    for round_trip_ms in [50, 100, 200] {
+        let (used, wait) = used(round_trip_ms, 100, 16);
+        assert!(used > 0.98 && wait < Duration::from_millis(round_trip_ms), "{round_trip_ms} ms: {used}, {wait:?}");
+    }
 }

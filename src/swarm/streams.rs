@@ -139,10 +139,14 @@ fn streams(full: u64) -> usize {
     usize::try_from(full).unwrap_or(usize::MAX).saturating_add(1)
 }
 
-/// The stream by which the next block goes, of those with so many bytes waiting, the first stream first: the emptiest; in turn among equals,
-/// where `last` was that of the block before.
-pub fn choose(waiting: impl ExactSizeIterator<Item = u64>, last: usize) -> usize {
+/// The stream by which the next block goes, of those with so many bytes waiting, the first stream first. Where the piece of the block before
+/// goes on it is that block's, `last`: each stream waits for what was lost of it, and pieces that waited for several would fill the
+/// memory of who puts them together. Else it is the emptiest; in turn among equals.
+pub fn choose(waiting: impl ExactSizeIterator<Item = u64>, last: usize, goes_on: bool) -> usize {
     let skipped = usize::from(waiting.len() >= FIRST_IS_FREE);
+    if goes_on && (skipped..waiting.len()).contains(&last) {
+        return last;
+    }
     let emptiest = waiting.enumerate().skip(skipped).min_by_key(|(stream, bytes)| (*bytes, *stream <= last));
     emptiest.map_or(0, |(stream, _)| stream)
 }
@@ -239,12 +243,22 @@ mod tests {
     }
 
     #[test]
-    fn blocks_go_by_the_emptiest_stream_and_leave_the_first_to_messages_where_there_are_many() {
-        assert_eq!(choose([7].into_iter(), 0), 0);
-        assert_eq!(choose([0, 0, 5].into_iter(), 1), 0);
-        assert_eq!(choose([0, 0, 5].into_iter(), 0), 1);
-        assert_eq!(choose([3, 2, 2].into_iter(), 2), 1);
-        assert_eq!(choose([0, 4, 2, 3].into_iter(), 0), 2);
+    fn pieces_go_by_the_emptiest_stream_and_leave_the_first_to_messages_where_there_are_many() {
+        let begin = |waiting: &[u64], last| choose(waiting.iter().copied(), last, false);
+        assert_eq!(begin(&[7], 0), 0);
+        assert_eq!(begin(&[0, 0, 5], 1), 0);
+        assert_eq!(begin(&[0, 0, 5], 0), 1);
+        assert_eq!(begin(&[3, 2, 2], 2), 1);
+        assert_eq!(begin(&[0, 4, 2, 3], 0), 2);
+    }
+
+    #[test]
+    fn a_piece_goes_on_by_its_stream_while_there_is_that_and_it_is_no_longer_free_for_messages() {
+        let go_on = |waiting: &[u64], last| choose(waiting.iter().copied(), last, true);
+        assert_eq!(go_on(&[0, 0, 5], 2), 2);
+        assert_eq!(go_on(&[9, 0, 5], 0), 0);
+        assert_eq!(go_on(&[0, 3, 2, 4], 0), 2);
+        assert_eq!(go_on(&[3, 2], 2), 1);
     }
 
     proptest! {

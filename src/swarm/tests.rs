@@ -10,11 +10,14 @@ use tokio::time::Instant;
 
 use super::PeerId;
 use super::download::{Action, Download, Event};
+use super::pieces::FAR;
 use crate::protocol::bitfield::Bitfield;
 use crate::protocol::piece::{Block, PIECE_SIZE, PieceIndex, blocks, piece_count, piece_length};
 
 /// A peer that stays and answers everything truly.
 const HONEST: PeerId = PeerId(0);
+/// Pieces that fill the memory.
+const OPEN_LIMIT: usize = 6;
 
 /// A download, the requests it has on their way, and who has sent what into which buffer.
 struct Bench {
@@ -34,7 +37,7 @@ struct Bench {
 impl Bench {
     fn new(size: u64, seed: u64) -> Self {
         let have = Bitfield::empty(piece_count(size));
-        let download = Download::new(size, have, ChaCha12Rng::seed_from_u64(seed)).with_open_limit(6);
+        let download = Download::new(size, have, ChaCha12Rng::seed_from_u64(seed)).with_open_limit(OPEN_LIMIT);
         Self {
             size,
             now: Instant::now(),
@@ -59,7 +62,7 @@ impl Bench {
             self.perform(action);
         }
         self.download.check();
-        assert!(self.buffers.len() <= 6, "memory is bounded");
+        assert!(self.buffers.len() <= FAR * OPEN_LIMIT, "memory is bounded");
     }
 
     fn perform(&mut self, action: Action) {

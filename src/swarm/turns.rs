@@ -31,9 +31,10 @@ const MAX_AHEAD: usize = FAR_LIMIT * 2 / 3;
 /// runs dry there waits for a processor, and more on their way would cost the other side memory.
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 const ENOUGH_AHEAD: usize = 8;
-/// Elsewhere as many for each leecher as keep a line of 1 Gbit/s full over the time that a turn takes to be used, and a third more. More would
-/// wait in the queue before the line, which drops what it cannot hold.
-const TURNS_PER_S: u128 = 320;
+/// Elsewhere as many for each leecher as keep a line of 1 Gbit/s full over a round trip, and three fifths more, since a turn takes longer where
+/// packets are lost. More would wait in the queue before the line, which drops what it cannot hold. What waits there already makes no round
+/// trip longer: then a queue would let itself grow.
+const TURNS_PER_S: u128 = 380;
 /// Turns by which it is known how far away the others are: the quickest counts, the rest waited for a processor.
 const WAITS_KEPT: usize = 16;
 /// Blocks before a request in the queue from which fewer turns ahead would do.
@@ -80,6 +81,8 @@ pub(super) struct Turns {
     changed: u64,
     /// How long the last turns that were used took until then.
     waits: VecDeque<Duration>,
+    /// The shortest time that a stream to a peer took to stand.
+    distances: BTreeMap<PeerId, Duration>,
     seeding: BTreeMap<FileId, Seeding>,
     entrusted: Vec<Entrusted>,
     /// Pieces that have spread so far.
@@ -151,6 +154,7 @@ impl Turns {
             count: 0,
             changed: 0,
             waits: VecDeque::new(),
+            distances: BTreeMap::new(),
             seeding: BTreeMap::new(),
             entrusted: Vec::new(),
             spread: 0,
@@ -170,6 +174,12 @@ impl Turns {
         }
     }
 
+    /// A stream to the peer took so long to stand. The shortest time is the round trip, the others waited for something.
+    pub(super) fn distance(&mut self, peer: PeerId, round_trip: Duration) {
+        let known = self.distances.entry(peer).or_insert(round_trip);
+        *known = round_trip.min(*known);
+    }
+
     /// The peer may not have the file any more.
     pub(super) fn refuse(&mut self, peer: PeerId, file: FileId) {
         self.leechers.remove(&(peer, file));
@@ -179,6 +189,7 @@ impl Turns {
     /// The link is gone.
     pub(super) fn leave(&mut self, peer: PeerId) {
         self.leechers.retain(|(other, _), _| *other != peer);
+        self.distances.remove(&peer);
         self.void(|given| given.turn.peer == peer);
     }
 
@@ -323,9 +334,11 @@ impl Turns {
         if shortest < SHORT_WAIT {
             return ENOUGH_AHEAD;
         }
-        let each = usize::try_from(TURNS_PER_S * shortest.as_millis() / 1000).unwrap_or(usize::MAX);
-        let leechers = self.leechers.values().filter(|leecher| leecher.is_interested).count();
-        each.saturating_mul(leechers).clamp(ENOUGH_AHEAD, MAX_AHEAD)
+        let interested = self.leechers.iter().filter(|(_, leecher)| leecher.is_interested);
+        let distances =
+            interested.map(|((peer, _), _)| self.distances.get(peer).map_or(shortest, |it| shortest.min(*it)));
+        let turns: u128 = distances.map(|distance| TURNS_PER_S * distance.as_millis() / 1000).sum();
+        usize::try_from(turns).unwrap_or(usize::MAX).clamp(ENOUGH_AHEAD, MAX_AHEAD)
     }
 
     fn void_unused(&mut self, now: Instant) {
@@ -379,6 +392,7 @@ impl Seeding {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rand_chacha::rand_core::SeedableRng as _;
 
     use super::*;
@@ -554,6 +568,52 @@ mod tests {
         assert!(give(&mut turns, late, &known).is_some());
         assert!(turns.answered(late, PeerId(1), FILE, PieceIndex(0), 0));
         assert_eq!((before, turns.most_ahead()), (64, 64));
+    }
+
+    /// Turns for peers whose streams took so long to stand, if that is known, and whose turns were used after `wait`.
+    fn turns_used_after(wait: Duration, distances: &[Option<Duration>]) -> Turns {
+        let (now, known, mut turns) = (Instant::now(), Known::default(), turns(distances.len() as u64));
+        for (peer, distance) in (1..).map(PeerId).zip(distances) {
+            if let Some(distance) = distance {
+                turns.distance(peer, *distance);
+            }
+        }
+        for _ in 0..WAITS_KEPT {
+            let turn = give(&mut turns, now, &known).expect("somebody is interested");
+            assert!(turns.answered(now + wait, turn.peer, FILE, PieceIndex(0), 1));
+        }
+        turns
+    }
+
+    #[test]
+    fn what_waits_before_the_line_makes_nobody_farther() {
+        let ms = Duration::from_millis;
+        let most = |wait, distances: &[Option<Duration>]| turns_used_after(ms(wait), distances).most_ahead();
+        assert_eq!(most(120, &[None]), 45);
+        assert_eq!(most(120, &[Some(ms(50))]), 19);
+        assert_eq!(most(120, &[Some(ms(50)), Some(ms(60))]), 19 + 22);
+        assert_eq!(most(50, &[Some(ms(120))]), 19, "the stream had waited for a processor");
+        assert_eq!(most(10, &[Some(ms(120))]), ENOUGH_AHEAD, "near");
+        let mut turns = turns_used_after(ms(120), &[Some(ms(90))]);
+        turns.distance(PeerId(1), ms(50));
+        turns.distance(PeerId(1), ms(70));
+        assert_eq!(turns.most_ahead(), 19, "the shortest counts");
+        turns.leave(PeerId(1));
+        turns.interest(PeerId(1), FILE, true);
+        assert_eq!(turns.most_ahead(), 45, "it is another link");
+    }
+
+    proptest! {
+        #[test]
+        fn to_know_how_far_away_they_are_never_lets_more_be_given_ahead(
+            wait_ms in 0u64..2_000, distances_ms in prop::collection::vec(prop::option::of(0u64..2_000), 1..8),
+        ) {
+            let wait = Duration::from_millis(wait_ms);
+            let distances: Vec<_> = distances_ms.iter().map(|ms| ms.map(Duration::from_millis)).collect();
+            let known = turns_used_after(wait, &distances).most_ahead();
+            let unknown = turns_used_after(wait, &vec![None; distances.len()]).most_ahead();
+            prop_assert!((ENOUGH_AHEAD..=unknown.min(MAX_AHEAD)).contains(&known));
+        }
     }
 
     #[test]

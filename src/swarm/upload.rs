@@ -6,7 +6,7 @@
 //! be full (`uplink` finds out how many those are); for another peer, only when nearly all of them are gone. Who may ask for a piece
 //! next is told by turns (`turns`); what is asked without one comes after the rest.
 //!
-//! Order of calls: [`Uploader::interest`], [`Uploader::request`], [`Uploader::cancel`], [`Uploader::leave`] and [`Uploader::withdraw`] as
+//! Order of calls: [`Uploader::distance`] when a stream stands; [`Uploader::interest`], [`Uploader::request`], [`Uploader::cancel`], [`Uploader::leave`] and [`Uploader::withdraw`] as
 //! messages and events come; then [`Uploader::next`] and [`Uploader::next_turn`] until they say `None`. Each block it names is *on its way*: read it, write it to the peer's socket, and call
 //! [`Uploader::sent`] when the socket has taken all of it (or the block could not be sent), which is the time to call `next` again. Call
 //! it too when [`Uploader::deadline`] has come. A rate limit goes in front of `next`: do not call it before the tokens for a block are there.
@@ -140,6 +140,11 @@ impl Uploader {
         let turn = self.turn;
         let asker = self.askers.entry(peer).or_insert_with(|| Asker::new(now, turn));
         asker.spare = STREAM_WINDOW * streams.saturating_sub(1);
+    }
+
+    /// A stream to a peer took so long to stand: a round trip, or more. It is known until the peer leaves.
+    pub fn distance(&mut self, peer: PeerId, round_trip: Duration) {
+        self.turns.distance(peer, round_trip);
     }
 
     /// The peer does not need the block any more; false when it is on its way, was sent or was never asked for.

@@ -134,8 +134,10 @@ pub async fn dial(
 
 /// Makes a link of a stream that the other side dialled, within [`HANDSHAKE_DEADLINE`].
 pub async fn accept(stream: Box<dyn Stream>, identity: &Identity) -> Result<Link, LinkError> {
+    let begun = Instant::now();
     let secured = timeout(HANDSHAKE_DEADLINE, secure_accepted(stream, identity)).await;
-    Ok(Link::new(secured.map_err(|_| LinkError::Timeout("the handshake"))??, false))
+    let secured = secured.map_err(|_| LinkError::Timeout("the handshake"))??;
+    Ok(Link { round_trip: begun.elapsed(), ..Link::new(secured, false) })
 }
 
 impl Link {
@@ -164,7 +166,8 @@ impl Link {
         self.protocol
     }
 
-    /// How long the connection took to stand, where this side dialled: a round trip, or more.
+    /// How long the connection took to stand, where this side dialled, and else the handshake: a round trip, or more. Nothing of
+    /// ours was on the way then.
     pub fn round_trip(&self) -> Duration {
         self.round_trip
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Seams,
     hub::{Hub, Input},
-    peer_link::{Outgoing, StreamId},
+    peer_link::StreamId,
     peers::Peers,
     pool::Pool,
     shares::Share,
@@ -240,7 +240,7 @@ impl Hub {
         }
         let begin = block.offset as usize;
         let bytes = piece.slice(begin..begin + block.length as usize);
-        self.hand_over_block(id, Outgoing::Block { file, block, bytes }, block.length);
+        self.hand_over_block(id, file, block, bytes);
     }
 
     fn not_sent(&mut self, upload: Upload) {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
         ids::{DeviceKey, FileId, GroupId},
         limits::{MAX_HAVE, MAX_REQUESTED_BLOCKS},
         peer::{PeerMessage, VERSION},
-        piece::PieceIndex,
+        piece::{Block, PieceIndex},
     },
     roles::doors::{Capacity, Doors, Share},
     swarm::{HAVE_BATCH, HAVE_DELAY, PeerId, download},
@@ -139,6 +140,7 @@ impl Hub {
             Origin::Theirs(from) if self.let_in(id.0, from) => Streams::default(),
             Origin::Theirs(_) => return,
         };
+        self.server.uploader.distance(id, link.round_trip());
         let handle = peer_link::start(&self.seams, id, link);
         let peer = Peer {
             device,
@@ -284,8 +286,9 @@ impl Hub {
     }
 
     /// Hands a block to the writer of one of a link's streams.
-    pub(super) fn hand_over_block(&mut self, id: PeerId, outgoing: Outgoing, bytes: u32) {
-        let send = |peer: &mut Peer| peer.streams.choose(&peer.handle, u64::from(bytes)).send(outgoing);
+    pub(super) fn hand_over_block(&mut self, id: PeerId, file: FileId, block: Block, bytes: Bytes) {
+        let outgoing = Outgoing::Block { file, block, bytes };
+        let send = |peer: &mut Peer| peer.streams.choose(&peer.handle, file, block).send(outgoing);
         let taken = self.peers.links.get_mut(&id).is_none_or(send);
         self.note_handed_over(id, taken);
     }

@@ -14,6 +14,10 @@ use super::{
     peer_link::{self, Handle, StreamId, first_of},
 };
 use crate::{
+    protocol::{
+        ids::FileId,
+        piece::{Block, PieceIndex},
+    },
     swarm::{
         PeerId,
         streams::{Change, MOST_STREAMS, Reckoning, choose},
@@ -28,8 +32,9 @@ pub(super) struct Streams {
     opener: Option<Opener>,
     /// Bytes of blocks that wait for the first.
     waiting: u64,
-    /// By which the last block went, counting from the first.
+    /// By which the last block went, counting from the first, and of which piece that was.
     last: usize,
+    last_piece: Option<(FileId, PieceIndex)>,
     further: BTreeMap<StreamId, Further>,
 }
 
@@ -57,10 +62,12 @@ impl Streams {
     }
 
     /// The stream by which a block goes, which is noted; `first` is the link's own.
-    pub(super) fn choose<'a>(&'a mut self, first: &'a Handle, bytes: u64) -> &'a Handle {
+    pub(super) fn choose<'a>(&'a mut self, first: &'a Handle, file: FileId, block: Block) -> &'a Handle {
+        let bytes = u64::from(block.length);
+        let goes_on = self.last_piece.replace((file, block.piece)) == Some((file, block.piece));
         let mut open: Vec<&mut Further> = self.further.values_mut().filter(|it| it.handle.is_open()).collect();
         let waiting: Vec<u64> = std::iter::once(self.waiting).chain(open.iter().map(|it| it.waiting)).collect();
-        let chosen = choose(waiting.into_iter(), self.last);
+        let chosen = choose(waiting.into_iter(), self.last, goes_on);
         self.last = chosen;
         if chosen == 0 {
             self.waiting += bytes;
@@ -192,6 +199,7 @@ impl Hub {
     fn add_stream(&mut self, id: PeerId, stream: StreamId, link: Link) {
         let Some(peer) = self.peers.links.get_mut(&id) else { return self.peers.doors.leave(stream.0) };
         tracing::trace!(target: "coverage", reached = "streams: opened");
+        self.server.uploader.distance(id, link.round_trip());
         let handle = peer_link::start_stream(&self.seams, id, stream, link);
         handle.trust();
         peer.streams.further.insert(stream, Further { handle, waiting: 0, is_used: false });
