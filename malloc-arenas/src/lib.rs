@@ -8,6 +8,7 @@
 //! A package of its own because the call is unsafe, as all are into C. It takes two numbers and keeps no pointer; what makes it
 //! unsound by the C library's manual is another thread that allocates meanwhile, so it is for the beginning of a program.
 #![cfg_attr(all(target_os = "linux", target_env = "gnu"), expect(unsafe_code, reason = "calls C with two numbers"))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the seams bind the roles, not this"))]
 
 /// Lets malloc make no more arenas than there are. Call it before there are threads; elsewhere than with glibc nothing happens.
 pub fn keep_one() {
