@@ -2,12 +2,13 @@
 //!
 //! What follows from one change after the other is derived once for all changes of a group, and a share that nothing else was
 //! said of goes straight to its places. The same comes of it as of merging one by one: whatever is out of the ordinary is
-//! merged so. What takes no group, an [`Intake`] does: so one thread reads a log, takes note of it, merges accounts and sessions,
-//! and makes parts of the rest, and another merges those.
+//! merged so. What takes no catalog, an [`Intake`] does: so one thread reads a log, takes note of it and makes parts of it, and another
+//! merges those.
 
 use super::{
     catalog::{Catalog, FILE_NAME},
     fingerprint::Fact,
+    ledger::Ledger,
     share::Begun,
     table::RowNo,
 };
@@ -20,8 +21,8 @@ use crate::protocol::{
 /// Takes a log in, change after change.
 #[derive(Debug, Default)]
 pub struct Intake {
-    /// What is known of the log, and its accounts and sessions.
-    catalog: Catalog,
+    /// What is known of the log.
+    ledger: Ledger,
     /// What the next part is made of.
     staged: Part,
 }
@@ -37,8 +38,8 @@ pub struct Part {
     shares: Vec<Beginning>,
     /// The order in which those of one group are together.
     by_group: Vec<(u64, u32)>,
-    /// Ends of shares, which may be of several groups.
-    ends: Vec<Kept>,
+    /// Of accounts and sessions, and ends of shares, which may be of several groups.
+    others: Vec<Kept>,
     /// Changes of the log that come after it.
     left: usize,
 }
@@ -85,22 +86,21 @@ fn group(change: &Change) -> Option<GroupId> {
 impl Intake {
     /// Of a log of so many changes.
     pub fn new(changes: usize) -> Self {
-        let mut catalog = Catalog::new();
+        let mut ledger = Ledger::default();
         // Most changes begin shares, which it does not list.
-        catalog.ledger.reserve(changes / 2);
-        Self { catalog, staged: Part::default() }
+        ledger.reserve(changes / 2);
+        Self { ledger, staged: Part::default() }
     }
 
     /// Takes a change, which is of the next part.
     pub fn add(&mut self, kept: Kept) {
-        self.catalog.ledger.note(&kept.change);
+        self.ledger.note(&kept.change);
         self.staged.count += 1;
         let staged = &mut self.staged;
         match &kept.change.body {
             ChangeBody::ShareBegun { .. } => staged.shares.extend(Beginning::new(kept.change)),
-            ChangeBody::ShareEnded { .. } => staged.ends.push(kept),
             _ if group(&kept.change).is_some() => staged.groups.push(kept),
-            _ => self.catalog.restore_body(&kept),
+            _ => staged.others.push(kept),
         }
     }
 
@@ -129,7 +129,7 @@ impl Part {
         self.groups.clear();
         self.shares.clear();
         self.by_group.clear();
-        self.ends.clear();
+        self.others.clear();
     }
 }
 
@@ -159,16 +159,15 @@ impl Catalog {
         for all in shares.chunk_by(|one, next| one.begun.group == next.begun.group) {
             self.restore_shares(all);
         }
-        for kept in &part.ends {
+        for kept in &part.others {
             self.restore_body(kept);
         }
     }
 
-    /// Takes over what an intake has made of a log all parts of which are merged.
+    /// Takes over what an intake knows of a log all parts of which are merged.
     #[must_use]
-    pub fn with_all_of(self, Intake { catalog: intake, .. }: Intake) -> Self {
-        let Self { ledger, users, user_names, sessions, fingerprint, .. } = intake;
-        Self { ledger, users, user_names, sessions, fingerprint: self.fingerprint.with(fingerprint), ..self }
+    pub fn with_ledger_of(self, Intake { ledger, .. }: Intake) -> Self {
+        Self { ledger, ..self }
     }
 
     fn restore_body(&mut self, kept: &Kept) {

@@ -207,7 +207,7 @@ fn restored(log: &[Kept], part: usize) -> Catalog {
         spare = part;
     }
     assert_eq!(left, 0);
-    catalog.with_all_of(intake)
+    catalog.with_ledger_of(intake)
 }
 
 fn device(n: u8) -> DeviceKey {

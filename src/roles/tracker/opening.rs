@@ -25,8 +25,10 @@ use crate::{
     },
 };
 
-/// Changes of the log read at a time, at a start: enough that many of them are of one group.
+/// Changes of the log read at a time, at a start: enough that many of them are of one group, but at first fewer, each time twice as many,
+/// so that merging begins soon.
 const PART: usize = 65_536;
+const FIRST_PART: usize = 8_192;
 /// Parts that wait to be merged.
 const PARTS: usize = 2;
 /// Parts that may be spare at once: those that wait, that which is made, and that which is merged.
@@ -63,7 +65,7 @@ pub(super) async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result
     let ((sender, receiver), (merged, spare)) = (mpsc::channel(PARTS), mpsc::channel(SPARE));
     let (intake, catalog) =
         tokio::join!(read_parts(env, store, count, sender, spare), merge_parts(env, receiver, merged));
-    let mut catalog = catalog.with_all_of(intake?);
+    let mut catalog = catalog.with_ledger_of(intake?);
     let tombstones = buried.iter().map(|tombstone| tombstone.request).collect();
     catalog.forgotten(&past.folded, past.latest, buried);
     Ok(Loaded { catalog, past, tombstones })
@@ -77,17 +79,17 @@ async fn read_parts(
     parts: mpsc::Sender<Part>,
     mut spare: mpsc::Receiver<Part>,
 ) -> Result<Intake, StoreError> {
-    let (mut intake, mut last, mut left) = (Intake::new(count), None, count);
+    let (mut intake, mut last, mut left, mut most) = (Intake::new(count), None, count, FIRST_PART);
     loop {
         let (store, spare) = (Arc::clone(store), spare.try_recv().unwrap_or_default());
         let read = env.offload(move || {
-            let last = store.read_after(last, PART, |kept| intake.add(kept))?;
+            let last = store.read_after(last, most, |kept| intake.add(kept))?;
             let part = intake.part(left, spare);
             Ok::<_, StoreError>((intake, last, part))
         });
         let part;
         (intake, last, part) = read.await?;
-        left = part.left();
+        (left, most) = (part.left(), PART.min(2 * most));
         if last.is_none() || parts.send(part).await.is_err() {
             return Ok(intake);
         }
