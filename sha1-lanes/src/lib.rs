@@ -9,7 +9,7 @@
 //! - [`compress_lanes_beside`]: both at once. While the one stream waits for its SHA instructions, the processor has sixteen others to go on
 //!   with: all of it takes a tenth longer than the one stream alone.
 //!
-//! A package of its own because it is the only one with unsafe code, and so that builds for tests can optimise it. What is
+//! A package of its own because it has unsafe code, and so that builds for tests can optimise it. What is
 //! unsafe are three calls: of functions made for processors with certain instructions, from code made for any. They are sound because
 //! the processor is asked first. All else, the loads included, is safe: the instructions take values and not pointers.
 //! Elsewhere, and as the oracle of the tests, the `sha1` crate does it.
