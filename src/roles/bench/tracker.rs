@@ -122,6 +122,8 @@ async fn measure(options: &Options, sessions: u32) -> Result<Report, BenchError>
     let (writes, are_kept) = writes::run(&cluster, links, writers, time).await?;
     let (logins, are_in) = writes::log_in(&cluster, time).await?;
 
+    // What was written is looked through for something to forget, which takes memory for itself.
+    cluster.rest().await;
     let before = cluster.settled(1).await;
     let crowd = Arc::new(Crowd::gather(&cluster, sessions).await?);
     crowd.announce(0, true).await?;
