@@ -124,7 +124,7 @@ async fn measure(options: &Options, sessions: u32) -> Result<Report, BenchError>
 
     // What was written is looked through for something to forget, which takes memory for itself.
     cluster.rest().await;
-    let before = cluster.settled(1).await;
+    let before = cluster.usage(1).resident_bytes;
     let crowd = Arc::new(Crowd::gather(&cluster, sessions).await?);
     crowd.announce(0, true).await?;
     for no in [1, 2] {

@@ -25,9 +25,9 @@ use crate::{
     },
 };
 
-/// Changes of the log read at a time, at a start: enough that many of them are of one group, but at first fewer, each time twice as many,
-/// so that merging begins soon.
+/// Changes of the log read at a time, at a start: enough that many of them are of one group.
 const PART: usize = 65_536;
+/// The same at first, and then twice as many each time, so that merging begins soon.
 const FIRST_PART: usize = 8_192;
 /// Parts that wait to be merged.
 const PARTS: usize = 2;
