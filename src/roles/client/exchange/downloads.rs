@@ -207,6 +207,7 @@ impl Hub {
         if let Some(before) = self.shares.get(&run.file) {
             share.record.uploaded = before.record.uploaded;
         }
+        self.server.forget(run.file);
         self.shares.insert(run.file, share);
         self.record_share(run.file);
         self.record_download(run.file);
@@ -278,6 +279,7 @@ impl Hub {
         transfer.candidates.clear();
         if let Some(active) = transfer.active.take() {
             transfer.have_bytes = bytes_of(active.machine.have(), transfer.record.manifest.size);
+            self.server.forget(file);
             self.part_all(file, None);
             self.seams.tracker.end_serving(file);
         }

@@ -12,12 +12,13 @@
 
 use std::{collections::BTreeMap, io, mem, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::{
     Seams,
     downloads::Run,
     hub::{Hub, Input},
+    kept::Parts,
 };
 use crate::{
     mutant::Mutant,
@@ -44,15 +45,13 @@ const MANY: usize = Sha1Hash::TOGETHER / 2;
 /// Pieces that wait for each job under way before another begins.
 const PILE: usize = Sha1Hash::TOGETHER * 3 / 2;
 
-/// The bytes of a piece, in the blocks they came in.
-type Parts = Vec<Bytes>;
 /// Pieces in memory.
 type Pieces = BTreeMap<PieceIndex, Parts>;
 
 /// What became of a received piece.
 pub(super) enum Checked {
     /// Right, and written.
-    Verified,
+    Verified(Parts),
     /// Not what the manifest says.
     Corrupt,
     /// What the manifest says by SHA-1 only.
@@ -295,20 +294,20 @@ fn take(pieces: &mut Pieces, most: usize) -> Pieces {
 }
 
 /// The rest of the check, and the write.
-fn settle(manifest: &Manifest, partial: &Partial, piece: PieceIndex, parts: &Parts) -> Checked {
-    let found = Blake3Hash::of_piece(piece, manifest.header().piece_count(), slices(parts));
+fn settle(manifest: &Manifest, partial: &Partial, piece: PieceIndex, parts: Parts) -> Checked {
+    let found = Blake3Hash::of_piece(piece, manifest.header().piece_count(), slices(&parts));
     let is_right = manifest.pieces().get(piece.0 as usize).is_some_and(|expected| expected.blake3 == found);
     if !is_right && !Mutant::SkipVerify.is_on() && !Mutant::SkipBlake3.is_on() {
         return Checked::Forged;
     }
-    match partial.write(piece, slices(parts)) {
-        Ok(()) => Checked::Verified,
+    match partial.write(piece, slices(&parts)) {
+        Ok(()) => Checked::Verified(parts),
         Err(error) => Checked::Unwritten(error),
     }
 }
 
 fn settle_all(manifest: &Manifest, partial: &Partial, pieces: Pieces) -> Vec<(PieceIndex, Checked)> {
-    pieces.into_iter().map(|(piece, parts)| (piece, settle(manifest, partial, piece, &parts))).collect()
+    pieces.into_iter().map(|(piece, parts)| (piece, settle(manifest, partial, piece, parts))).collect()
 }
 
 /// Does a piece of work off the hub, and reports.
@@ -379,8 +378,9 @@ impl Hub {
     fn settled(&mut self, run: Run, piece: PieceIndex, checked: Checked) {
         let Some(active) = self.running(run) else { return };
         match checked {
-            Checked::Verified => {
+            Checked::Verified(parts) => {
                 active.unsaved = true;
+                self.keep_received(run.file, piece, parts);
                 self.feed(run.file, Happening::Verified { piece });
                 self.queue_have(run.file, piece);
                 self.progressed(run.file);
@@ -424,6 +424,7 @@ impl Hub {
 mod tests {
     use std::collections::BTreeSet;
 
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;

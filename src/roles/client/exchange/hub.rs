@@ -238,6 +238,7 @@ impl Hub {
         self.note_stalled();
         self.tend_links();
         self.tend_streams();
+        self.server.tend(self.now);
         if self.ticks.is_multiple_of(5) {
             self.recheck_tickets();
             self.retry_joins();

@@ -18,6 +18,7 @@ mod finding;
 mod hashing;
 mod hub;
 mod joins;
+mod kept;
 mod ledger;
 mod members;
 mod orders;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Seams,
     hub::{Hub, Input},
+    kept::{Kept, Parts},
     peer_link::StreamId,
     peers::Peers,
     pool::Pool,
@@ -38,13 +39,9 @@ use crate::{
     },
 };
 
-/// How long a piece once read may serve further requests without another look at the file.
-const FRESH: Duration = Duration::from_millis(100);
 /// Pause before a piece is read again that could not be read because descriptors or memory ran out, and how often that is done.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(300);
 const SHORTAGE_TRIES: u32 = 5;
-/// Pieces kept for that.
-const KEPT_PIECES: usize = 8;
 
 /// What became of a read.
 pub(super) type ReadPiece = Result<(Option<Arc<dyn DiskFile>>, Bytes), ReadFailure>;
@@ -73,7 +70,7 @@ pub(super) struct Server {
     limit: TokenBucket,
     /// Pieces being read, and the blocks that wait for them.
     reading: BTreeMap<(FileId, PieceIndex), Vec<Upload>>,
-    kept: BTreeMap<(FileId, PieceIndex), (Instant, Bytes)>,
+    kept: Kept,
     memory: Pool,
 }
 
@@ -86,8 +83,8 @@ enum Place {
 
 impl Server {
     pub(super) fn new(limit: TokenBucket, rng: ChaCha12Rng) -> Self {
-        let (reading, kept) = (BTreeMap::new(), BTreeMap::new());
-        Self { uploader: Uploader::new(QUEUE_LIMIT, rng), limit, reading, kept, memory: Pool::default() }
+        let (reading, kept, memory) = (BTreeMap::new(), Kept::default(), Pool::default());
+        Self { uploader: Uploader::new(QUEUE_LIMIT, rng), limit, reading, kept, memory }
     }
 
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -106,17 +103,14 @@ impl Server {
         Some(upload)
     }
 
-    fn keep(&mut self, now: Instant, key: (FileId, PieceIndex), bytes: Bytes) {
-        self.memory.lend(&bytes);
-        self.kept.retain(|_, (read, _)| now.saturating_duration_since(*read) < FRESH);
-        if self.kept.len() < KEPT_PIECES {
-            self.kept.insert(key, (now, bytes));
-        }
+    /// Drops what was kept for peers who did not come.
+    pub(super) fn tend(&mut self, now: Instant) {
+        self.kept.drop_old(now);
     }
 
-    /// Forgets what was read of a file.
+    /// Forgets what is in memory of a file.
     pub(super) fn forget(&mut self, file: FileId) {
-        self.kept.retain(|(kept, _), _| *kept != file);
+        self.kept.forget(file);
         self.memory.clear();
     }
 }
@@ -159,14 +153,10 @@ impl Hub {
     }
 
     fn serve(&mut self, upload: Upload) {
-        let key = (upload.file, upload.block.piece);
-        let now = self.now;
-        let kept = self.server.kept.get(&key).filter(|(read, _)| now.saturating_duration_since(*read) < FRESH);
-        if let Some((_, bytes)) = kept {
-            let bytes = bytes.clone();
-            return self.send_block(upload, &bytes);
+        if let Some(bytes) = self.server.kept.block(self.now, upload.file, upload.block) {
+            return self.send_block(upload, bytes);
         }
-        let waiting = self.server.reading.entry(key).or_default();
+        let waiting = self.server.reading.entry((upload.file, upload.block.piece)).or_default();
         waiting.push(upload);
         if waiting.len() == 1 {
             self.read_piece(upload.file, upload.block.piece);
@@ -210,10 +200,12 @@ impl Hub {
                 if let Some(share) = self.shares.get_mut(&file) {
                     share.opened(open, self.now);
                 }
-                self.server.keep(self.now, (file, piece), bytes.clone());
+                self.server.memory.lend(&bytes);
                 for upload in waiting {
-                    self.send_block(upload, &bytes);
+                    let begin = upload.block.offset as usize;
+                    self.send_block(upload, bytes.slice(begin..begin + upload.block.length as usize));
                 }
+                self.server.kept.read(self.now, (file, piece), bytes);
             }
             Err(failure) => {
                 for upload in waiting {
@@ -229,7 +221,7 @@ impl Hub {
         }
     }
 
-    fn send_block(&mut self, upload: Upload, piece: &Bytes) {
+    fn send_block(&mut self, upload: Upload, bytes: Bytes) {
         let Upload { peer: id, file, block } = upload;
         let now = self.now;
         let joined = self.peers.links.get_mut(&id).and_then(|peer| peer.files.get_mut(&file));
@@ -238,9 +230,16 @@ impl Hub {
         if let Some(share) = self.shares.get_mut(&file) {
             share.count_upload(block.length);
         }
-        let begin = block.offset as usize;
-        let bytes = piece.slice(begin..begin + block.length as usize);
         self.hand_over_block(id, file, block, bytes);
+    }
+
+    /// Keeps a piece that was just verified, if anybody who is linked lacks it.
+    pub(super) fn keep_received(&mut self, file: FileId, piece: PieceIndex, parts: Parts) {
+        let lacks = |theirs: &Bitfield| !theirs.has(piece);
+        let mut told = self.peers.links.values().filter_map(|peer| peer.files.get(&file)?.pieces.as_ref());
+        if told.any(lacks) {
+            self.server.kept.received(self.now, (file, piece), parts);
+        }
     }
 
     fn not_sent(&mut self, upload: Upload) {
