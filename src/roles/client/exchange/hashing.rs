@@ -10,7 +10,11 @@
 //! where even more wait; a second core settles what the first has summed, one job at a time too: two writers of one file only wait
 //! for each other.
 
-use std::{collections::BTreeMap, io, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io, mem,
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 
@@ -34,7 +38,7 @@ use crate::{
     swarm::download::Event as Happening,
 };
 
-/// Summed pieces kept in memory for the whole file's hash, counted from the first it lacks.
+/// Summed pieces kept in memory for the whole file's hash: of those summed last, which are the first that it lacks.
 const AHEAD: u32 = 24;
 /// Pieces of the whole file's hash done at once where no piece is summed beside it.
 const STRIDE: u32 = 16;
@@ -78,6 +82,9 @@ pub(super) struct Hashing {
     follower: Option<Follower>,
     /// Summed without the follower, while a job had it.
     kept: Pieces,
+    /// Those summed last, whether or not they are in memory: where pieces come in no order, the first that it lacks comes late, and
+    /// what was kept for it would be for nothing.
+    latest: VecDeque<PieceIndex>,
     /// Summed, and to be settled by the next job that does so.
     right: Pieces,
     settling: bool,
@@ -109,6 +116,7 @@ impl Hashing {
             running: 0,
             follower: Some(Follower::new()),
             kept: Pieces::new(),
+            latest: VecDeque::new(),
             right: Pieces::new(),
             settling: false,
             spoiled: false,
@@ -145,6 +153,8 @@ impl Hashing {
     /// A job has summed these, which are right.
     fn summed(&mut self, right: Pieces, follower: Option<Follower>) {
         self.running -= 1;
+        self.latest.extend(right.keys());
+        self.latest.drain(..self.latest.len().saturating_sub(AHEAD as usize));
         if follower.is_none() {
             self.kept.extend(right.clone());
         }
@@ -154,7 +164,7 @@ impl Hashing {
         }
         if let Some(follower) = &mut self.follower {
             follower.kept.append(&mut self.kept);
-            follower.forget();
+            follower.forget(&self.latest);
         }
     }
 
@@ -234,10 +244,10 @@ impl Follower {
         Ok(())
     }
 
-    /// Forgets what is behind, or too far ahead to be kept.
-    fn forget(&mut self) {
+    /// Forgets what is behind, or too far ahead to be kept, or was not among the latest.
+    fn forget(&mut self, latest: &VecDeque<PieceIndex>) {
         let soon = self.next..PieceIndex(self.next.0.saturating_add(AHEAD));
-        self.kept.retain(|piece, _| soon.contains(piece));
+        self.kept.retain(|piece, _| soon.contains(piece) && latest.contains(piece));
     }
 }
 

@@ -19,7 +19,7 @@ const FRESH: Duration = Duration::from_millis(100);
 /// Pieces kept that were read.
 const READ: usize = 8;
 /// Pieces kept that were received and verified: what is new is rare, so others ask for it first.
-const RECEIVED: usize = 16;
+const RECEIVED: usize = 12;
 /// How long those stay where no others come.
 const NEW: Duration = Duration::from_secs(1);
 
