@@ -11,7 +11,7 @@
 //! for each other.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io, mem,
     sync::Arc,
 };
@@ -23,6 +23,7 @@ use super::{
     downloads::Run,
     hub::{Hub, Input},
     kept::Parts,
+    transfer::Active,
 };
 use crate::{
     mutant::Mutant,
@@ -88,6 +89,8 @@ pub(super) struct Hashing {
     /// Summed, and to be settled by the next job that does so.
     right: Pieces,
     settling: bool,
+    /// Pieces in memory that are whole, and not yet written or refused.
+    unsettled: usize,
     /// A forged piece may be in the whole file's hash, which begins anew.
     spoiled: bool,
 }
@@ -119,8 +122,14 @@ impl Hashing {
             latest: VecDeque::new(),
             right: Pieces::new(),
             settling: false,
+            unsettled: 0,
             spoiled: false,
         }
+    }
+
+    /// Pieces in memory that are whole, and not yet written or refused.
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled
     }
 
     /// The next job, as soon as there is one and room for it; `have` are the pieces verified.
@@ -345,6 +354,7 @@ impl Hub {
         let Some(active) = self.active(file) else { return };
         let parts = active.buffers.take(piece);
         active.hashing.waiting.insert(piece, parts);
+        active.hashing.unsettled += 1;
         self.hash_on(file);
     }
 
@@ -387,6 +397,7 @@ impl Hub {
 
     fn settled(&mut self, run: Run, piece: PieceIndex, checked: Checked) {
         let Some(active) = self.running(run) else { return };
+        active.hashing.unsettled -= 1;
         match checked {
             Checked::Verified(parts) => {
                 active.unsaved = true;
@@ -402,6 +413,19 @@ impl Hub {
             }
             Checked::Unwritten(error) => self.pause(run.file, Some(error)),
         }
+    }
+
+    /// Lets no more blocks in of files of which as much waits to be written as fills the memory: more may be on a long way, and
+    /// a disk may stall.
+    pub(super) fn hold_back(&self) {
+        let is_full = |active: &Active| active.hashing.unsettled() >= active.machine.open_limit();
+        let full = self.transfers.iter().filter(|(_, transfer)| transfer.active.as_ref().is_some_and(is_full));
+        let full: BTreeSet<FileId> = full.map(|(file, _)| *file).collect();
+        self.seams.full.send_if_modified(|told| {
+            let is_new = *told != full;
+            *told = full;
+            is_new
+        });
     }
 
     /// Takes the whole file's hash further; at the end of the file, gives it its name.
@@ -432,8 +456,6 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use bytes::Bytes;
     use proptest::prelude::*;
 
