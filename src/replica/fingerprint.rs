@@ -19,6 +19,11 @@ impl Fingerprint {
         self.0 = self.0.wrapping_add(fact.0);
     }
 
+    /// Counts all in that was counted elsewhere.
+    pub(super) fn join(&mut self, other: Self) {
+        self.add(Fact(other.0));
+    }
+
     /// Counts a fact in that holds now, or out that was counted in.
     pub(super) fn set(&mut self, holds: bool, fact: Fact) {
         if holds {

@@ -2,14 +2,15 @@
 //!
 //! What follows from one change after the other is derived once for all changes of a group, and a share that nothing else was
 //! said of goes straight to its places. The same comes of it as of merging one by one: whatever is out of the ordinary is
-//! merged so. What takes no catalog, an [`Intake`] does: so one thread reads a log, takes note of it and makes parts of it, and another
-//! merges those.
+//! merged so. What takes no catalog, an [`Intake`] does: so one thread reads a log, takes note of it and makes parts of it, another
+//! merges those, and each part comes back to the first, which lets its files claim their names.
 
 use super::{
     catalog::{Catalog, FILE_NAME},
-    fingerprint::Fact,
+    claim::Claim,
+    fingerprint::{Fact, Fingerprint},
     ledger::Ledger,
-    share::Begun,
+    share::{Begun, Names},
     table::RowNo,
 };
 use crate::protocol::{
@@ -25,6 +26,13 @@ pub struct Intake {
     ledger: Ledger,
     /// What the next part is made of.
     staged: Part,
+    /// Room of parts that are merged: fresh memory costs more than what is put in it.
+    spare: Vec<Part>,
+    /// What files of parts that are merged are called, and what counts of that.
+    names: Names,
+    named: Fingerprint,
+    /// Files whose claims are to be looked at when all is merged.
+    unnamed: Vec<RowNo>,
 }
 
 /// Changes that were kept of a log, in the form in which they are merged.
@@ -38,6 +46,8 @@ pub struct Part {
     shares: Vec<Beginning>,
     /// The order in which those of one group are together.
     by_group: Vec<(u64, u32)>,
+    /// Shares that live as soon as it is merged, and where their files stand.
+    live: Vec<(u32, RowNo)>,
     /// Of accounts and sessions, and ends of shares, which may be of several groups.
     others: Vec<Kept>,
     /// Changes of the log that come after it.
@@ -59,6 +69,7 @@ struct Beginning {
 
 /// A share in its place.
 struct Placed<'a> {
+    at: u32,
     is: &'a Beginning,
     share: RowNo,
     file: RowNo,
@@ -89,7 +100,7 @@ impl Intake {
         let mut ledger = Ledger::default();
         // Most changes begin shares, which it does not list.
         ledger.reserve(changes / 2);
-        Self { ledger, staged: Part::default() }
+        Self { ledger, ..Self::default() }
     }
 
     /// Takes a change, which is of the next part.
@@ -104,16 +115,30 @@ impl Intake {
         }
     }
 
-    /// Makes ready what was added, of a log of which `left` changes are not in a part before. The next one is made where `spare`
-    /// was, which is merged: fresh memory costs more than what is put in it. What is in it is dropped here, where it was made.
-    pub fn part(&mut self, left: usize, mut spare: Part) -> Part {
-        spare.clear();
-        let mut part = std::mem::replace(&mut self.staged, spare);
+    /// Makes ready what was added, of a log of which `left` changes are not in a part before.
+    pub fn part(&mut self, left: usize) -> Part {
+        let mut part = std::mem::replace(&mut self.staged, self.spare.pop().unwrap_or_default());
         part.left = left.saturating_sub(part.count);
         part.groups.sort_by_cached_key(|kept| group(&kept.change).map(start));
         part.by_group.extend(part.shares.iter().map(|one| start(one.begun.group)).zip(0..));
         part.by_group.sort_unstable();
         part
+    }
+
+    /// Takes a part back that is merged, and lets the files in it take the names that nobody else can bear, as most are. What is in
+    /// it is dropped here, where it was made.
+    pub fn take_back(&mut self, mut part: Part) {
+        let live = part.live.iter().filter_map(|(at, file)| Some((part.shares.get(*at as usize)?, *file)));
+        for (Beginning { begun, manifest, called, .. }, file) in live {
+            let claim = Claim { name: manifest.name.clone(), at: begun.at, taken_by: begun.taken_by };
+            if self.names.entry(begun.group).or_default().take_free(begun.file, claim) {
+                self.named.add(*called);
+            } else {
+                self.unnamed.push(file);
+            }
+        }
+        part.clear();
+        self.spare.push(part);
     }
 }
 
@@ -129,6 +154,7 @@ impl Part {
         self.groups.clear();
         self.shares.clear();
         self.by_group.clear();
+        self.live.clear();
         self.others.clear();
     }
 }
@@ -147,7 +173,8 @@ impl Beginning {
 
 impl Catalog {
     /// Merges a part of a log of which an intake has taken note.
-    pub fn restore_part(&mut self, part: &Part) {
+    pub fn restore_part(&mut self, part: &mut Part) {
+        self.shares.name_later();
         for changes in part.groups.chunk_by(|one, next| group(&one.change) == group(&next.change)) {
             self.restore_group(changes);
         }
@@ -155,19 +182,32 @@ impl Catalog {
             // All that follow may be shares, and a table of numbers that is too large costs little. One that has to grow is made anew.
             self.shares.reserve(part.shares.len() + part.left);
         }
-        let shares: Vec<_> = part.by_group.iter().filter_map(|(_, at)| part.shares.get(*at as usize)).collect();
-        for all in shares.chunk_by(|one, next| one.begun.group == next.begun.group) {
-            self.restore_shares(all);
+        let share = |at: u32| Some((at, part.shares.get(at as usize)?));
+        let shares: Vec<_> = part.by_group.iter().filter_map(|(_, at)| share(*at)).collect();
+        for all in shares.chunk_by(|(_, one), (_, next)| one.begun.group == next.begun.group) {
+            self.restore_shares(all, &mut part.live);
         }
         for kept in &part.others {
             self.restore_body(kept);
         }
     }
 
-    /// Takes over what an intake knows of a log all parts of which are merged.
+    /// Takes over what an intake knows of a log all parts of which are merged, and taken back. Only now are names settled that
+    /// several claim, or that look as if they were marked: which changes came first makes no difference to them.
     #[must_use]
-    pub fn with_ledger_of(self, Intake { ledger, .. }: Intake) -> Self {
-        Self { ledger, ..self }
+    pub fn with_ledger_of(mut self, intake: Intake) -> Self {
+        self.ledger = intake.ledger;
+        self.fingerprint.join(intake.named);
+        let mut unnamed = self.shares.take_over(intake.names);
+        unnamed.extend(intake.unnamed);
+        unnamed.sort_unstable();
+        unnamed.dedup();
+        for file in unnamed {
+            if let Some((group, renamed)) = self.shares.claim(file) {
+                self.note_file_names(group, renamed, &mut Vec::new());
+            }
+        }
+        self
     }
 
     fn restore_body(&mut self, kept: &Kept) {
@@ -186,19 +226,19 @@ impl Catalog {
     }
 
     /// Merges the begins of shares of one group. Those of which nothing is known go straight to their places, one table after
-    /// the other: the processor then looks for several entries at a time.
-    fn restore_shares(&mut self, all: &[&Beginning]) {
+    /// the other: the processor then looks for several entries at a time. Tells which of those live.
+    fn restore_shares(&mut self, all: &[(u32, &Beginning)], live: &mut Vec<(u32, RowNo)>) {
         let (mut placed, mut others) = (Vec::with_capacity(all.len()), Vec::new());
-        for &is in all {
+        for &(at, is) in all {
             match self.shares.put_share(is.id) {
-                (share, true) => placed.push(Placed { is, share, file: 0, live: false }),
+                (share, true) => placed.push(Placed { at, is, share, file: 0, live: false }),
                 (_, false) => others.push(is),
             }
         }
         for one in &mut placed {
             one.file = self.shares.put_file(&one.is.begun, one.is.manifest_id, &one.is.manifest);
         }
-        let Some(group) = all.first().map(|one| self.groups.entry(one.begun.group).or_default()) else { return };
+        let Some(group) = all.first().map(|(_, one)| self.groups.entry(one.begun.group).or_default()) else { return };
         for one in &mut placed {
             let instance = group.instance_mut(one.is.begun.membership);
             instance.shares.insert(one.share);
@@ -210,22 +250,10 @@ impl Catalog {
         for one in placed.iter().filter(|one| one.live) {
             self.shares.turn(one.share, true);
             self.fingerprint.add(one.is.fact);
-        }
-        for one in placed.iter().filter(|one| one.live) {
-            self.restore_name(one);
+            live.push((one.at, one.file));
         }
         for one in others {
             self.begin_share(one.id, &one.begun, one.manifest_id, &one.manifest, &mut Vec::new());
-        }
-    }
-
-    /// Lets the file of a share that lives claim its name.
-    fn restore_name(&mut self, one: &Placed<'_>) {
-        if self.shares.take_free_name(one.file) {
-            self.fingerprint.add(one.is.called);
-        } else {
-            let renamed = self.shares.claim(one.file);
-            self.note_file_names(one.is.begun.group, renamed, &mut Vec::new());
         }
     }
 }

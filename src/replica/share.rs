@@ -151,6 +151,9 @@ pub(super) struct Turned {
     pub(super) renamed: Vec<Renamed<FileName, FileId>>,
 }
 
+/// The names of each group's files.
+pub(super) type Names = IdTable<GroupId, Claims<FileName, FileId>>;
+
 /// All shares and files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shares {
@@ -159,7 +162,9 @@ pub(super) struct Shares {
     stocks: Rows<Stock>,
     /// Files by their manifest, which may be the same in several groups.
     by_manifest: Numbers<FirstBytes>,
-    names: IdTable<GroupId, Claims<FileName, FileId>>,
+    names: Names,
+    /// While a log is merged, whose names are claimed elsewhere meanwhile: files whose claims may have changed.
+    unnamed: Option<Vec<RowNo>>,
     endings: BTreeMap<Dot, Ending>,
     /// Stocks by their user.
     by_user: Numbers<FirstBytes>,
@@ -337,7 +342,13 @@ impl Shares {
             return None;
         }
         let file = self.turn(no, live)?;
-        Some(Turned { id, live, begun, renamed: self.claim(file) })
+        let renamed = if let Some(unnamed) = &mut self.unnamed {
+            unnamed.push(file);
+            Vec::new()
+        } else {
+            self.claim(file).map(|(_, renamed)| renamed).unwrap_or_default()
+        };
+        Some(Turned { id, live, begun, renamed })
     }
 
     /// Puts a share among those that live, or takes it from there; returns its file.
@@ -364,18 +375,23 @@ impl Shares {
         stocks.filter(|stock| stock.user == *user).map(|stock| stock.pieces).sum()
     }
 
-    /// Lets a file claim its name from the time of its first live share.
-    pub(super) fn claim(&mut self, file: RowNo) -> Vec<Renamed<FileName, FileId>> {
-        let Some(file) = self.files.at(file) else { return Vec::new() };
+    /// Lets a file claim its name in its group from the time of its first live share.
+    pub(super) fn claim(&mut self, file: RowNo) -> Option<(GroupId, Vec<Renamed<FileName, FileId>>)> {
+        let file = self.files.at(file)?;
         let claim = claim(&self.all, file);
-        self.names.entry(file.group).or_default().set(file.id, claim)
+        Some((file.group, self.names.entry(file.group).or_default().set(file.id, claim)))
     }
 
-    /// Lets a file that has no claim take its name if nobody else can bear it, as most are; tells whether it could.
-    pub(super) fn take_free_name(&mut self, file: RowNo) -> bool {
-        let Some(file) = self.files.at(file) else { return false };
-        let Some(claim) = claim(&self.all, file) else { return false };
-        self.names.entry(file.group).or_default().take_free(file.id, claim)
+    /// From now on files claim no names: those are made elsewhere, until they are taken over.
+    pub(super) fn name_later(&mut self) {
+        self.unnamed.get_or_insert_default();
+    }
+
+    /// Takes over the names that were made elsewhere; returns files whose claims may have changed meanwhile, which have yet to be
+    /// looked at.
+    pub(super) fn take_over(&mut self, names: Names) -> Vec<RowNo> {
+        self.names = names;
+        self.unnamed.take().unwrap_or_default()
     }
 
     /// The names of a group's files.

@@ -59,6 +59,11 @@ fn at() -> impl Strategy<Value = Timestamp> {
     (wall_ms, 0u32..2).prop_map(|(wall_ms, logical)| Timestamp { wall_ms, logical })
 }
 
+/// Names that several claim, and one that looks like what one of them is called then.
+fn file_name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["f0", "f1", "f0~1"])
+}
+
 fn body() -> impl Strategy<Value = ChangeBody> {
     let credential = || (0u8..3).prop_map(|n| Credential(format!("hash {n}")));
     let named = |name: u8| format!("n{}", name % 3);
@@ -92,8 +97,8 @@ fn body() -> impl Strategy<Value = ChangeBody> {
             let (user, by) = (UserId(user), UserId(by));
             ChangeBody::MembershipEnded { group, user, by, reason, past, rests_on }
         }),
-        2 => (group_id(), id(), id(), 0u8..2, 0u8..2).prop_map(|(group, user, membership, name, content)| {
-            let (user, membership, manifest) = (UserId(user), MembershipId(membership), manifest(&format!("f{name}"), content));
+        2 => (group_id(), id(), id(), file_name(), 0u8..2).prop_map(|(group, user, membership, name, content)| {
+            let (user, membership, manifest) = (UserId(user), MembershipId(membership), manifest(name, content));
             ChangeBody::ShareBegun { group, user, device: device(0), membership, manifest }
         }),
         1 => (id(), id())

@@ -14,7 +14,7 @@ use super::{
     clock::HybridClock,
     command::{Caller, Command, Decision, answer, decide},
     effect::Effect,
-    restore::{Intake, Part},
+    restore::Intake,
 };
 use crate::protocol::{
     client::{Answer, Standing},
@@ -196,15 +196,14 @@ impl Cluster {
 /// The catalog that a start makes of a log, in parts of so many changes. Of what is forgotten it has yet to be told.
 fn restored(log: &[Kept], part: usize) -> Catalog {
     let (mut intake, mut catalog, mut left) = (Intake::new(log.len()), Catalog::new(), log.len());
-    let mut spare = Part::default();
     for kept in log.chunks(part) {
         for one in kept {
             intake.add(one.clone());
         }
-        let part = intake.part(left, spare);
+        let mut part = intake.part(left);
         left = part.left();
-        catalog.restore_part(&part);
-        spare = part;
+        catalog.restore_part(&mut part);
+        intake.take_back(part);
     }
     assert_eq!(left, 0);
     catalog.with_ledger_of(intake)

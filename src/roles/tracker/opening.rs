@@ -31,8 +31,8 @@ const PART: usize = 65_536;
 const FIRST_PART: usize = 8_192;
 /// Parts that wait to be merged.
 const PARTS: usize = 2;
-/// Parts that may be spare at once: those that wait, that which is made, and that which is merged.
-const SPARE: usize = PARTS + 2;
+/// Parts that may be on their way back: those that wait, that which is made, and that which is merged. There are no more.
+const BACK: usize = PARTS + 2;
 
 /// What a folder holds.
 pub(super) struct Opened {
@@ -58,55 +58,67 @@ pub(super) async fn open(env: &Environment, config: &TrackerConfig) -> Result<Op
 }
 
 /// Reads what was forgotten, the changes that were kept of it, and those since. While one part is merged, the next are read,
-/// noted and made ready: a start takes two processors.
+/// noted and made ready, and files of those before are named: a start takes two processors.
 pub(super) async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result<Loaded, StoreError> {
     let log = Arc::clone(store);
     let (count, (past, buried)) = env.offload(move || Ok::<_, StoreError>((log.count()?, log.past()?))).await?;
-    let ((sender, receiver), (merged, spare)) = (mpsc::channel(PARTS), mpsc::channel(SPARE));
+    let ((sender, receiver), (back, merged)) = (mpsc::channel(PARTS), mpsc::channel(BACK));
     let (intake, catalog) =
-        tokio::join!(read_parts(env, store, count, sender, spare), merge_parts(env, receiver, merged));
+        tokio::join!(read_parts(env, store, count, sender, merged), merge_parts(env, receiver, back));
     let mut catalog = catalog.with_ledger_of(intake?);
     let tombstones = buried.iter().map(|tombstone| tombstone.request).collect();
     catalog.forgotten(&past.folded, past.latest, buried);
     Ok(Loaded { catalog, past, tombstones })
 }
 
-/// Reads a log of `count` changes.
+/// Reads a log of `count` changes, and takes back what was made of it until all is merged.
 async fn read_parts(
     env: &Environment,
     store: &Arc<TrackerStore>,
     count: usize,
     parts: mpsc::Sender<Part>,
-    mut spare: mpsc::Receiver<Part>,
+    mut merged: mpsc::Receiver<Part>,
 ) -> Result<Intake, StoreError> {
     let (mut intake, mut last, mut left, mut most) = (Intake::new(count), None, count, FIRST_PART);
     loop {
-        let (store, spare) = (Arc::clone(store), spare.try_recv().unwrap_or_default());
+        let (store, back) = (Arc::clone(store), merged.try_recv().ok());
         let read = env.offload(move || {
+            if let Some(part) = back {
+                intake.take_back(part);
+            }
             let last = store.read_after(last, most, |kept| intake.add(kept))?;
-            let part = intake.part(left, spare);
+            let part = intake.part(left);
             Ok::<_, StoreError>((intake, last, part))
         });
         let part;
         (intake, last, part) = read.await?;
         (left, most) = (part.left(), PART.min(2 * most));
         if last.is_none() || parts.send(part).await.is_err() {
-            return Ok(intake);
+            break;
         }
     }
+    drop(parts);
+    while let Some(part) = merged.recv().await {
+        let take_back = move || {
+            intake.take_back(part);
+            intake
+        };
+        intake = env.offload(take_back).await;
+    }
+    Ok(intake)
 }
 
-/// Merges parts, and gives each back if another is to be made.
-async fn merge_parts(env: &Environment, mut parts: mpsc::Receiver<Part>, merged: mpsc::Sender<Part>) -> Catalog {
+/// Merges parts, and gives each back.
+async fn merge_parts(env: &Environment, mut parts: mpsc::Receiver<Part>, back: mpsc::Sender<Part>) -> Catalog {
     let mut catalog = Catalog::new();
-    while let Some(part) = parts.recv().await {
+    while let Some(mut part) = parts.recv().await {
         let merge = env.offload(move || {
-            catalog.restore_part(&part);
+            catalog.restore_part(&mut part);
             (catalog, part)
         });
         let part;
         (catalog, part) = merge.await;
-        let _ = merged.try_send(part);
+        let _ = back.send(part).await;
     }
     catalog
 }
