@@ -16,6 +16,7 @@ use super::{
 use crate::protocol::{
     ids::{GroupId, ManifestId, ShareId},
     manifest::ManifestHeader,
+    name::FileName,
     record::{Change, ChangeBody, Kept},
 };
 
@@ -61,10 +62,6 @@ struct Beginning {
     begun: Begun,
     manifest_id: ManifestId,
     manifest: ManifestHeader,
-    /// What counts once it lives.
-    fact: Fact,
-    /// What counts once its file holds its name.
-    called: Fact,
 }
 
 /// A share in its place.
@@ -128,15 +125,23 @@ impl Intake {
     /// Takes a part back that is merged, and lets the files in it take the names that nobody else can bear, as most are. What is in
     /// it is dropped here, where it was made.
     pub fn take_back(&mut self, mut part: Part) {
-        let live = part.live.iter().filter_map(|(at, file)| Some((part.shares.get(*at as usize)?, *file)));
-        for (Beginning { begun, manifest, called, .. }, file) in live {
-            let claim = Claim { name: manifest.name.clone(), at: begun.at, taken_by: begun.taken_by };
-            if self.names.entry(begun.group).or_default().take_free(begun.file, claim) {
-                self.named.add(*called);
-            } else {
-                self.unnamed.push(file);
+        let live: Vec<_> =
+            part.live.iter().filter_map(|(at, file)| Some((part.shares.get(*at as usize)?, *file))).collect();
+        for all in live.chunk_by(|(one, _), (next, _)| one.begun.group == next.begun.group) {
+            let Some((first, _)) = all.first() else { continue };
+            let names = self.names.entry(first.begun.group).or_default();
+            // All claims are read before one is merged: they lie far apart, and the processor waits for several at a time.
+            let claims = all.iter().map(|(one, no)| (one.begun.file, one.claim(), *no));
+            for (file, claim, no) in claims.collect::<Vec<_>>() {
+                let fact = Fact::of(&[FILE_NAME, &file.0, claim.name.as_str().as_bytes()]);
+                if names.take_free(file, claim) {
+                    self.named.add(fact);
+                } else {
+                    self.unnamed.push(no);
+                }
             }
         }
+        drop(live);
         part.clear();
         self.spare.push(part);
     }
@@ -164,10 +169,13 @@ impl Beginning {
         let ChangeBody::ShareBegun { manifest, .. } = &change.body else { return None };
         let manifest_id = manifest.id();
         let (id, begun) = (change.request.into(), Begun::new(&change, &manifest_id)?);
-        let called = Fact::of(&[FILE_NAME, &begun.file.0, manifest.name.as_str().as_bytes()]);
-        let fact = begun.fact(&id);
         let ChangeBody::ShareBegun { manifest, .. } = change.body else { return None };
-        Some(Self { id, begun, manifest_id, manifest, fact, called })
+        Some(Self { id, begun, manifest_id, manifest })
+    }
+
+    /// What its file claims if no other share of it lives.
+    fn claim(&self) -> Claim<FileName> {
+        Claim { name: self.manifest.name.clone(), at: self.begun.at, taken_by: self.begun.taken_by }
     }
 }
 
@@ -228,6 +236,9 @@ impl Catalog {
     /// Merges the begins of shares of one group. Those of which nothing is known go straight to their places, one table after
     /// the other: the processor then looks for several entries at a time. Tells which of those live.
     fn restore_shares(&mut self, all: &[(u32, &Beginning)], live: &mut Vec<(u32, RowNo)>) {
+        for (_, one) in all {
+            self.shares.look_for(&one.id, &one.begun.file, &one.manifest_id);
+        }
         let (mut placed, mut others) = (Vec::with_capacity(all.len()), Vec::new());
         for &(at, is) in all {
             match self.shares.put_share(is.id) {
@@ -249,7 +260,7 @@ impl Catalog {
         }
         for one in placed.iter().filter(|one| one.live) {
             self.shares.turn(one.share, true);
-            self.fingerprint.add(one.is.fact);
+            self.fingerprint.add(one.is.begun.fact(&one.is.id));
             live.push((one.at, one.file));
         }
         for one in others {
