@@ -119,6 +119,32 @@ fn subtree_value(hasher: &blake3::Hasher, piece_count: u32) -> Blake3Hash {
     Blake3Hash(if piece_count > 1 { hasher.finalize_non_root() } else { *hasher.finalize().as_bytes() })
 }
 
+/// SHA-1s of several pieces, fed side by side.
+pub struct PieceSums(Vec<Sha1Sum>);
+
+impl PieceSums {
+    /// Of so many pieces.
+    pub fn new(count: usize) -> Self {
+        Self(vec![Sha1Sum::default(); count])
+    }
+
+    /// Goes on with what comes next of each piece, given in parts, and takes `whole` further by `others` meanwhile, as
+    /// [`Sha1Hash::of_each_beside`] does.
+    pub fn update_beside<'a>(
+        &mut self,
+        each: &[Vec<&[u8]>],
+        whole: &mut FileHash,
+        others: impl Iterator<Item = &'a [u8]>,
+    ) {
+        sha1_sum::update_each_beside(&mut self.0, each, &mut whole.0, others);
+    }
+
+    /// The values, when all was fed.
+    pub fn finish(self) -> impl Iterator<Item = Sha1Hash> {
+        self.0.into_iter().map(|sum| Sha1Hash(sum.finish()))
+    }
+}
+
 /// SHA-1 of a whole file, fed in file order.
 #[derive(Clone, Default)]
 pub struct FileHash(Sha1Sum);

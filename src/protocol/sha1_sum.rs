@@ -82,24 +82,39 @@ pub(super) fn of_each_beside<'a>(
     other: &mut Sha1Sum,
     others: impl Iterator<Item = &'a [u8]>,
 ) -> Vec<[u8; 20]> {
+    let mut sums = vec![Sha1Sum::default(); streams.len()];
+    update_each_beside(&mut sums, streams, other, others);
+    sums.into_iter().map(Sha1Sum::finish).collect()
+}
+
+/// Goes on with several sums, each by its stream, and feeds another meanwhile: to the end of what there is for it.
+pub(super) fn update_each_beside<'a>(
+    mut sums: &mut [Sha1Sum],
+    streams: &[Vec<&[u8]>],
+    other: &mut Sha1Sum,
+    others: impl Iterator<Item = &'a [u8]>,
+) {
     let mut other = Feed { sum: other, part: &[], parts: others };
     let length = |stream: &Vec<&[u8]>| stream.iter().map(|part| part.len()).sum::<usize>();
     let of_one_length = streams.chunk_by(|one, next| length(one) == length(next));
-    let mut sums = Vec::with_capacity(streams.len());
     for group in of_one_length.flat_map(|streams| streams.chunks(LANES)) {
+        let (of_group, left) = sums.split_at_mut(group.len());
+        sums = left;
         if group.len() >= MANY && is_wide() {
-            sums.extend(in_lanes(group, &mut other));
+            in_lanes(of_group, group, &mut other);
         } else {
-            sums.extend(in_pairs(group, &mut other));
+            in_pairs(of_group, group, &mut other);
         }
     }
     other.finish();
-    sums
 }
 
 /// Each beside the other as long as there is something to feed that, and then beside each other.
-fn in_pairs<'a>(streams: &[Vec<&[u8]>], other: &mut Feed<'a, '_, impl Iterator<Item = &'a [u8]>>) -> Vec<[u8; 20]> {
-    let mut sums = vec![Sha1Sum::default(); streams.len()];
+fn in_pairs<'a>(
+    sums: &mut [Sha1Sum],
+    streams: &[Vec<&[u8]>],
+    other: &mut Feed<'a, '_, impl Iterator<Item = &'a [u8]>>,
+) {
     let mut feeds =
         sums.iter_mut().zip(streams).map(|(sum, parts)| Feed { sum, part: &[], parts: parts.iter().copied() });
     while let Some(mut one) = feeds.next() {
@@ -110,14 +125,18 @@ fn in_pairs<'a>(streams: &[Vec<&[u8]>], other: &mut Feed<'a, '_, impl Iterator<I
         }
         one.finish();
     }
-    sums.into_iter().map(Sha1Sum::finish).collect()
 }
 
 /// At most [`LANES`] streams, at least one. Lanes left over go over the last one again.
-fn in_lanes<'a>(streams: &[Vec<&[u8]>], other: &mut Feed<'a, '_, impl Iterator<Item = &'a [u8]>>) -> Vec<[u8; 20]> {
-    let mut sums: [Sha1Sum; LANES] = array::from_fn(|_| Sha1Sum::default());
+fn in_lanes<'a>(
+    sums: &mut [Sha1Sum],
+    streams: &[Vec<&[u8]>],
+    other: &mut Feed<'a, '_, impl Iterator<Item = &'a [u8]>>,
+) {
+    let mut again = vec![sums[sums.len() - 1].clone(); LANES - sums.len()];
     let mut feeds: Vec<_> = sums
         .iter_mut()
+        .chain(&mut again)
         .enumerate()
         .map(|(lane, sum)| Feed { sum, part: &[], parts: streams[lane.min(streams.len() - 1)].iter().copied() })
         .collect();
@@ -143,7 +162,6 @@ fn in_lanes<'a>(streams: &[Vec<&[u8]>], other: &mut Feed<'a, '_, impl Iterator<I
         }
     }
     feeds.into_iter().take(streams.len()).for_each(Feed::finish);
-    sums.into_iter().take(streams.len()).map(Sha1Sum::finish).collect()
 }
 
 /// A sum, and what is still to be fed to it.
@@ -241,6 +259,13 @@ mod tests {
             let found = of_each_beside(&all, &mut other, slices(&others));
             let expected: Vec<[u8; 20]> = streams.iter().map(|parts| Sha1::digest(parts.concat()).into()).collect();
             prop_assert_eq!(&found, &expected);
+            let mut sums = vec![Sha1Sum::default(); all.len()];
+            let steps = all.iter().map(Vec::len).max().unwrap_or_default();
+            for step in 0..steps {
+                let parts: Vec<Vec<&[u8]>> = all.iter().map(|parts| parts.get(step).copied().into_iter().collect()).collect();
+                update_each_beside(&mut sums, &parts, &mut Sha1Sum::default(), iter::empty());
+            }
+            prop_assert_eq!(&sums.into_iter().map(Sha1Sum::finish).collect::<Vec<_>>(), &expected);
             prop_assert_eq!(of_each(&all), expected);
             let whole = [before.concat(), others.concat()].concat();
             prop_assert_eq!(other.finish(), <[u8; 20]>::from(Sha1::digest(whole)));
