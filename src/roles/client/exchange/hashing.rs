@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// Summed pieces kept in memory for the whole file's hash: of those summed last, which are the first that it lacks.
-const AHEAD: u32 = 24;
+const AHEAD: u32 = 32;
 /// Pieces of the whole file's hash done at once where no piece is summed beside it.
 const STRIDE: usize = 16;
 /// Pieces that one job takes: handing each over on its own costs more than it gains.
