@@ -86,12 +86,13 @@ impl Rig {
         Client::start(self.environment(50 + n), self.config(n)).await.unwrap()
     }
 
-    /// A client whose user is registered and logged in.
+    /// A client whose user is registered and logged in; the trackers have met since: before, each takes writes alone.
     async fn user(&self, n: u8, name: &str) -> Client {
         let client = self.client(n).await;
         let (user, password) = (UserName::parse(name).unwrap(), Password("secret".to_owned()));
         run(&client, Command::CreateUser { user: user.clone(), password: password.clone() }).await;
         run(&client, Command::Login { user, password }).await;
+        until_in_sync(&client).await;
         client
     }
 }
