@@ -53,9 +53,7 @@ use crate::protocol::piece::{Block, PieceIndex};
 
 /// Pieces that fill the memory of a download by default: 48 pieces, 24 MiB, so that a client stays below 64 MiB with all else it holds.
 pub const OPEN_LIMIT: usize = 48;
-/// Pieces on their way by default while little of them has arrived. A third of that is on the way at 1 Gbit/s with a round trip of 200 ms,
-/// and as much waits behind what was lost where packets are. Whoever holds the memory takes no more than what fills it, see
-/// [`Download::open_limit`].
+/// Pieces on their way by default while little of them has arrived. Half of that is on the way at 1 Gbit/s with a round trip of 200 ms.
 pub const FAR_LIMIT: usize = pieces::FAR * OPEN_LIMIT;
 
 /// How soon to look again whether a slow peer's blocks should be asked of an idle one.
@@ -158,11 +156,6 @@ impl Download {
     /// Connected peers that have `piece` and lack others: its rarity, for the upload.
     pub fn leechers_with(&self, piece: PieceIndex) -> u32 {
         self.pieces.availability.leechers_with(piece)
-    }
-
-    /// How many pieces fill the memory. More may be on a long way: while so many wait to be written, what comes waits outside.
-    pub fn open_limit(&self) -> usize {
-        self.pieces.open_limit()
     }
 
     /// Whether `peer` lacks a piece that is here, as far as it has told.

@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn no_piece_is_begun_beyond_the_limit() {
         check("000000000012", "            ", "    aaaaaa  ", "          xx", &[]);
-        check("00000000000012", "              ", "AAAAAAAAAAAA  ", "            xx", &[]);
+        check("000000000012", "            ", "AAAAAAAA    ", "          xx", &[]);
     }
 
     #[test]

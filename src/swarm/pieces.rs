@@ -19,7 +19,7 @@ use crate::protocol::bitfield::Bitfield;
 use crate::protocol::piece::{BLOCK_SIZE, Block, PieceIndex, blocks, piece_count, piece_length};
 
 /// How many times as many pieces as fill the memory may be open while little of them has arrived: what is on a long way takes none.
-pub(super) const FAR: usize = 3;
+pub(super) const FAR: usize = 2;
 /// The part of the memory that is little.
 const LITTLE: usize = 3;
 
@@ -112,11 +112,6 @@ impl Pieces {
     /// Changes how many pieces fill the memory.
     pub(super) fn limit(&mut self, open_limit: usize) {
         self.open_limit = open_limit;
-    }
-
-    /// How many pieces fill the memory.
-    pub(super) fn open_limit(&self) -> usize {
-        self.open_limit
     }
 
     /// Whether another piece may be opened.

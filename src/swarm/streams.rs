@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Streams of a link at most, the first among them.
-pub const MOST_STREAMS: usize = 24;
+pub const MOST_STREAMS: usize = 16;
 /// Bytes on the way by each stream from which their buffers may be what holds them back.
 const NEARLY_FULL: u64 = 1024 * 1024;
 /// A shorter round trip is none: a buffer lets several Gbit/s through, and what is measured is how busy the processors are.

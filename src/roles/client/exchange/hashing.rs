@@ -11,7 +11,7 @@
 //! one file only wait for each other.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     io, mem,
     sync::Arc,
 };
@@ -23,7 +23,6 @@ use super::{
     downloads::Run,
     hub::{Hub, Input},
     kept::Parts,
-    transfer::Active,
 };
 use crate::{
     mutant::Mutant,
@@ -91,8 +90,6 @@ pub(super) struct Hashing {
     /// Summed, and to be settled by the next job that does so.
     right: Pieces,
     settling: bool,
-    /// Pieces in memory that are whole, and not yet written or refused.
-    unsettled: usize,
     /// A forged piece may be in the whole file's hash, which begins anew.
     spoiled: bool,
 }
@@ -126,14 +123,8 @@ impl Hashing {
             latest: VecDeque::new(),
             right: Pieces::new(),
             settling: false,
-            unsettled: 0,
             spoiled: false,
         }
-    }
-
-    /// Pieces in memory that are whole, and not yet written or refused.
-    pub(super) fn unsettled(&self) -> usize {
-        self.unsettled
     }
 
     /// The next job, as soon as there is one and room for it; `have` are the pieces verified.
@@ -173,6 +164,7 @@ impl Hashing {
         self.latest.drain(..self.latest.len().saturating_sub(AHEAD as usize));
         if follower.is_none() {
             self.kept.extend(right.clone());
+            self.kept.retain(|piece, _| self.latest.contains(piece));
         }
         self.right.extend(right);
         if let Some(follower) = follower {
@@ -366,7 +358,6 @@ impl Hub {
         let Some(active) = self.active(file) else { return };
         let parts = active.buffers.take(piece);
         active.hashing.waiting.insert(piece, parts);
-        active.hashing.unsettled += 1;
         self.hash_on(file);
     }
 
@@ -407,7 +398,6 @@ impl Hub {
 
     fn settled(&mut self, run: Run, piece: PieceIndex, checked: Checked) {
         let Some(active) = self.running(run) else { return };
-        active.hashing.unsettled -= 1;
         match checked {
             Checked::Verified(parts) => {
                 active.unsaved = true;
@@ -423,19 +413,6 @@ impl Hub {
             }
             Checked::Unwritten(error) => self.pause(run.file, Some(error)),
         }
-    }
-
-    /// Lets no more blocks in of files of which as much waits to be written as fills the memory: more may be on a long way, and
-    /// a disk may stall.
-    pub(super) fn hold_back(&self) {
-        let is_full = |active: &Active| active.hashing.unsettled() >= active.machine.open_limit();
-        let full = self.transfers.iter().filter(|(_, transfer)| transfer.active.as_ref().is_some_and(is_full));
-        let full: BTreeSet<FileId> = full.map(|(file, _)| *file).collect();
-        self.seams.full.send_if_modified(|told| {
-            let is_new = *told != full;
-            *told = full;
-            is_new
-        });
     }
 
     /// Takes the whole file's hash further; at the end of the file, gives it its name.
@@ -466,6 +443,8 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use bytes::Bytes;
     use proptest::prelude::*;
 

@@ -178,7 +178,6 @@ impl Hub {
         }
         self.pump_uploads();
         self.send_requests();
-        self.hold_back();
     }
 
     fn take(&mut self, input: Input) {

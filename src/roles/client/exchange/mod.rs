@@ -37,13 +37,12 @@ mod verify;
 mod tests;
 
 use std::{
-    collections::BTreeSet,
     path::Path,
     sync::{Arc, atomic::AtomicU64},
 };
 
 use redb::Database;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use self::hub::{Hub, Input};
 use super::{
@@ -114,8 +113,6 @@ struct Seams {
     events: broadcast::Sender<Event>,
     inbox: mpsc::Sender<Input>,
     hashes: Semaphore,
-    /// Files of which no blocks are let in for now.
-    full: watch::Sender<BTreeSet<FileId>>,
     offers: Semaphore,
     max_peers: usize,
     /// Partial files made so far.
@@ -139,7 +136,6 @@ impl Exchange {
             events: setup.events,
             inbox,
             hashes: Semaphore::new(PARALLEL_HASHES),
-            full: watch::Sender::default(),
             offers: Semaphore::new(PARALLEL_OFFERS),
             max_peers: setup.max_peers.min(most_links(env)),
             partials: AtomicU64::new(0),

@@ -222,13 +222,9 @@ async fn read(seams: Arc<Seams>, peer: PeerId, mut reader: LinkReader, stop: Can
 }
 
 async fn read_frames(seams: &Seams, peer: PeerId, reader: &mut LinkReader) -> Result<(), LinkError> {
-    let (mut names, mut full) = (file_names::Listener::default(), seams.full.subscribe());
+    let mut names = file_names::Listener::default();
     while let Some(frame) = reader.frame().await? {
         let received = decode(frame, &mut names)?;
-        if let Received::Block { file, .. } = &received {
-            // It fails when the client is stopping.
-            let _ = full.wait_for(|full| !full.contains(file)).await;
-        }
         seams.report(Input::Received { peer, received }).await;
     }
     Ok(())
