@@ -203,7 +203,7 @@ impl Catalog {
     /// Takes over what an intake knows of a log all parts of which are merged, and taken back. Only now are names settled that
     /// several claim, or that look as if they were marked: which changes came first makes no difference to them.
     #[must_use]
-    pub fn with_ledger_of(mut self, intake: Intake) -> Self {
+    pub fn with_all_of(mut self, intake: Intake) -> Self {
         self.ledger = intake.ledger;
         self.fingerprint.join(intake.named);
         let mut unnamed = self.shares.take_over(intake.names);

@@ -206,7 +206,7 @@ fn restored(log: &[Kept], part: usize) -> Catalog {
         intake.take_back(part);
     }
     assert_eq!(left, 0);
-    catalog.with_ledger_of(intake)
+    catalog.with_all_of(intake)
 }
 
 fn device(n: u8) -> DeviceKey {

@@ -65,7 +65,7 @@ pub(super) async fn load(env: &Environment, store: &Arc<TrackerStore>) -> Result
     let ((sender, receiver), (back, merged)) = (mpsc::channel(PARTS), mpsc::channel(BACK));
     let (intake, catalog) =
         tokio::join!(read_parts(env, store, count, sender, merged), merge_parts(env, receiver, back));
-    let mut catalog = catalog.with_ledger_of(intake?);
+    let mut catalog = catalog.with_all_of(intake?);
     let tombstones = buried.iter().map(|tombstone| tombstone.request).collect();
     catalog.forgotten(&past.folded, past.latest, buried);
     Ok(Loaded { catalog, past, tombstones })

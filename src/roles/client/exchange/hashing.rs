@@ -146,9 +146,11 @@ impl Hashing {
 
     /// A job for the whole file's hash alone, where no piece comes to take it along.
     fn catch_up(&mut self, have: &Bitfield) -> Option<Job> {
-        let is_idle = self.waiting.is_empty() && self.running == 0;
-        let (pieces, most) = (Pieces::new(), if is_idle { STRIDE } else { 0 });
-        let coming = self.coming(&pieces, have, most);
+        if !self.waiting.is_empty() || self.running > 0 {
+            return None;
+        }
+        let pieces = Pieces::new();
+        let coming = self.coming(&pieces, have, STRIDE);
         let follower = self.follower.take_if(|_| !coming.is_empty())?;
         Some(Job { pieces, follower: Some(follower), coming })
     }
@@ -207,9 +209,8 @@ impl Follower {
 
     /// What comes next of the whole, as far as it is in memory, among these or verified.
     fn coming(&self, pieces: &Pieces, have: &Bitfield, most: usize) -> Vec<PieceIndex> {
-        let is_there = |piece: &PieceIndex| {
-            self.kept.contains_key(piece) || pieces.contains_key(piece) || (piece.0 < have.len() && have.has(*piece))
-        };
+        let is_there =
+            |piece: &PieceIndex| self.kept.contains_key(piece) || pieces.contains_key(piece) || have.has(*piece);
         (self.next.0..).map(PieceIndex).take_while(is_there).take(most).collect()
     }
 
@@ -280,10 +281,8 @@ impl Job {
         mut read: impl FnMut(PieceIndex, BytesMut) -> io::Result<BytesMut>,
     ) -> io::Result<Vec<bool>> {
         let Self { pieces, follower, coming } = self;
-        let (mut sums, mut whole) = (PieceSums::new(pieces.len()), FileHash::default());
-        if let Some(follower) = follower {
-            whole = follower.hash.clone();
-        }
+        let mut sums = PieceSums::new(pieces.len());
+        let mut whole = follower.as_ref().map(|follower| follower.hash.clone()).unwrap_or_default();
         // Block by block, so that little of what is read again is in memory at a time.
         let steps = pieces.values().map(Vec::len).max().unwrap_or(coming.len()).max(1);
         let mut ahead = coming.chunks(coming.len().div_ceil(steps).max(1));
