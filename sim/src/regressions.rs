@@ -46,6 +46,13 @@ pub(crate) const ALL: &[Regression] = &[
         skip: "",
         about: "a question was refused as if a thing did not exist by a tracker that lacked what the client had seen",
     },
+    Regression {
+        name: "kept-session",
+        scenario: "partition",
+        seed: 393_427_052,
+        skip: "",
+        about: "the model ended a session that had set a password on both sides of a partition, and goes on under the later one",
+    },
 ];
 
 impl Regression {

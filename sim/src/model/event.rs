@@ -73,7 +73,8 @@ pub(crate) enum Body {
     /// A user registered.
     User { name: String, password: String },
     /// A user changed the password.
-    Password { user: Id, password: String },
+    /// Set in the session that `keeps` opened, which goes on under it.
+    Password { user: Id, password: String, keeps: Id },
     /// A session began or ended: it changes no answer, and who has not heard of it is behind.
     Session,
     /// A user created a group; its first membership begins with it.

@@ -52,6 +52,11 @@ impl Stage {
         self.model.unheard(&who, line);
     }
 
+    fn speaks_to(&mut self, client: usize, tracker: usize) {
+        let who = self.who(client, tracker);
+        self.model.speaks_to(&who);
+    }
+
     fn part(&mut self) {
         self.model.split(&[0, 1], self.now);
     }
@@ -210,4 +215,25 @@ fn a_changed_password_ends_the_other_sessions() {
     stage.refused(2, 0, "list_groups", ErrorCode::NotLoggedIn);
     stage.refused(2, 0, "login ann secret", ErrorCode::BadCredentials);
     stage.hears(2, 0, "login ann other", &Said::LoggedIn("ann".to_owned()));
+}
+
+#[test]
+fn a_session_outlives_the_password_it_set_only_where_it_set_the_one_that_counts() {
+    for goes_on in [true, false] {
+        let mut stage = Stage::set();
+        stage.hears(1, 1, "logout", &Said::Done);
+        stage.hears(1, 1, "login ann secret", &Said::LoggedIn("ann".to_owned()));
+        stage.speaks_to(1, 1);
+        stage.part();
+        let ahead = Who { skew: 60_000, ..stage.who(0, 0) };
+        let done = Ok(Outcome { reply: p2p::roles::client::command::Reply::Done, stale: false });
+        assert_eq!(stage.model.heard(&ahead, "change_password secret other", &done, true), Ok(()));
+        // The same session sets another on the other side, or one that was always there does.
+        let client = if goes_on { 0 } else { 1 };
+        stage.speaks_to(client, 1);
+        stage.hears(client, 1, "change_password secret third", &Said::Done);
+        stage.heal();
+        stage.hears(client, 1, "logout", &if goes_on { Said::Done } else { Said::Refused(ErrorCode::NotLoggedIn) });
+        stage.hears(client, 1, "login ann other", &Said::LoggedIn("ann".to_owned()));
+    }
 }

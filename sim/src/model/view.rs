@@ -22,6 +22,8 @@ pub(crate) struct User {
     pub(crate) password: String,
     /// The event that set the password.
     pub(crate) credential: Id,
+    /// The login in whose session it was set.
+    pub(crate) kept: Option<Id>,
 }
 
 /// A group that lives.
@@ -137,12 +139,14 @@ impl<'a> Facts<'a> {
                 claims.insert(id, Claim { name, at: event.at, taken_by: event.taken_by });
                 // The last one counts.
                 let later = self.iter().filter_map(|(set, event)| match &event.body {
-                    Body::Password { user, password } if *user == id => Some((event.at, set, password)),
+                    Body::Password { user, password, keeps } if *user == id => {
+                        Some((event.at, set, password, Some(*keeps)))
+                    }
                     _ => None,
                 });
-                let (_, credential, password) = later.max().unwrap_or((event.at, id, password));
+                let (_, credential, password, kept) = later.max().unwrap_or((event.at, id, password, None));
                 let (claimed, password) = (name.clone(), password.clone());
-                users.insert(id, User { claimed, name: String::new(), password, credential });
+                users.insert(id, User { claimed, name: String::new(), password, credential, kept });
             }
         }
         for (id, name) in names(&claims) {

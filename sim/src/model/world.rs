@@ -51,7 +51,9 @@ pub(super) struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Session {
     pub(super) user: Id,
-    /// The event that set the password: the session ends when it is no longer the last.
+    /// The event of the login.
+    pub(super) opened: Id,
+    /// The event that set the password: the session ends when it is no longer the last, unless the last was set in it.
     pub(super) credential: Id,
 }
 
@@ -228,8 +230,11 @@ impl World {
             known.insert(once);
         }
         for client in &mut self.clients {
-            if let Some(session) = client.session.as_mut().filter(|session| session.credential == once + 1) {
-                session.credential = once;
+            let Some(session) = &mut client.session else { continue };
+            for event in [&mut session.opened, &mut session.credential] {
+                if *event == once + 1 {
+                    *event = once;
+                }
             }
         }
         self
@@ -248,14 +253,15 @@ impl World {
         world
     }
 
-    /// A session ends where its client speaks to a tracker that knows of a later password.
+    /// A session ends where its client speaks to a tracker that knows of a later password, set in another session.
     pub(super) fn end_sessions(&mut self, now: u64) {
         let (events, known) = (&self.events, &self.known);
         let views: Vec<View> = known.iter().map(|known| View::of(events, *known)).collect();
         for client in &mut self.clients {
             let Some(session) = client.session else { continue };
-            let current = views[client.tracker].users.get(&session.user);
-            if current.is_some_and(|user| events[user.credential].at > events[session.credential].at) {
+            let Some(user) = views[client.tracker].users.get(&session.user) else { continue };
+            let is_replaced = events[user.credential].at > events[session.credential].at;
+            if is_replaced && user.kept != Some(session.opened) {
                 client.session = None;
                 client.fading.push((session.user, now + FADE_MS));
             }

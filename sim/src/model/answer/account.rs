@@ -34,9 +34,10 @@ impl Turn<'_> {
             return self.wrong_password(name, or_stale(ErrorCode::BadCredentials, self.is_caught_up()));
         };
         let mut world = self.world.clone();
-        world.clients[self.who.client].session = Some(Session { user, credential: self.view.users[&user].credential });
         world.fade(self.who, user);
-        world.append(self.who, Body::Session);
+        let opened = world.append(self.who, Body::Session);
+        let credential = self.view.users[&user].credential;
+        world.clients[self.who.client].session = Some(Session { user, opened, credential });
         world.see_all(self.who);
         let next = Next { said: Said::LoggedIn(self.view.name(user)), stale: false, world };
         [next].into_iter().chain(self.too_many_attempts(name)).collect()
@@ -81,14 +82,14 @@ impl Turn<'_> {
 
     /// The sessions of other clients end, this one goes on.
     pub(super) fn change_password(&self, old: &str, new: &str) -> Vec<Next> {
-        let user = self.user();
+        let Session { user, opened, .. } = self.session();
         let Some(account) = self.view.users.get(&user).filter(|account| account.password == old) else {
             return self.wrong_password(&self.view.name(user), ErrorCode::BadCredentials);
         };
-        let mut next = self.writes(Said::Done, Body::Password { user, password: new.to_owned() });
+        let mut next = self.writes(Said::Done, Body::Password { user, password: new.to_owned(), keeps: opened });
         let world = &mut next[0].world;
         let credential = world.events.len() - 1;
-        world.clients[self.who.client].session = Some(Session { user, credential });
+        world.clients[self.who.client].session = Some(Session { user, opened, credential });
         world.speak_to(self.who.client, self.who.tracker, self.who.now);
         let name = account.name.clone();
         next.extend(self.too_many_attempts(&name));
