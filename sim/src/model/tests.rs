@@ -229,7 +229,7 @@ fn a_session_outlives_the_password_it_set_only_where_it_set_the_one_that_counts(
         let done = Ok(Outcome { reply: p2p::roles::client::command::Reply::Done, stale: false });
         assert_eq!(stage.model.heard(&ahead, "change_password secret other", &done, true), Ok(()));
         // The same session sets another on the other side, or one that was always there does.
-        let client = if goes_on { 0 } else { 1 };
+        let client = usize::from(!goes_on);
         stage.speaks_to(client, 1);
         stage.hears(client, 1, "change_password secret third", &Said::Done);
         stage.heal();
