@@ -19,7 +19,7 @@ pub const MAX_BLOCK_FRAME: usize = 64 + BLOCK_SIZE as usize;
 pub const LISTING_PAGE: usize = 500;
 /// Bytes of changes in one batch between trackers; leaves room for the envelope and one large change.
 pub const MAX_BATCH_BYTES: usize = 512 * 1024;
-/// Blocks a peer may have asked for and not yet received, over all files.
+/// Blocks that one request, cancel or reject may name: more than a peer keeps waiting for another.
 pub const MAX_REQUESTED_BLOCKS: usize = 512;
 /// Pieces in one `have` message.
 pub const MAX_HAVE: usize = 4096;

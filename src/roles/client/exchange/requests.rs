@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::hub::Hub;
 use crate::{
-    protocol::{ids::FileId, peer::PeerMessage, piece::Block},
+    protocol::{ids::FileId, limits::MAX_REQUESTED_BLOCKS, peer::PeerMessage, piece::Block},
     roles::client::command::Rate,
     swarm::{PeerId, rate::TokenBucket},
 };
@@ -56,7 +56,7 @@ impl Requests {
         }
         let ready = self.ready.entry(peer).or_default();
         match ready.last_mut() {
-            Some(PeerMessage::Cancel { file: last, blocks }) if *last == file => blocks.push(block),
+            Some(PeerMessage::Cancel { file: last, blocks }) if *last == file && has_room(blocks) => blocks.push(block),
             _ => ready.push(PeerMessage::Cancel { file, blocks: vec![block] }),
         }
     }
@@ -86,7 +86,9 @@ impl Requests {
             self.limit.take(now, u64::from(block.length));
             let ready = self.ready.entry(peer).or_default();
             match ready.last_mut() {
-                Some(PeerMessage::Request { file: last, blocks }) if *last == file => blocks.push(block),
+                Some(PeerMessage::Request { file: last, blocks }) if *last == file && has_room(blocks) => {
+                    blocks.push(block);
+                }
                 _ => ready.push(PeerMessage::Request { file, blocks: vec![block] }),
             }
         }
@@ -104,6 +106,11 @@ impl Requests {
         }
         next.map(|(file, block)| (peer, file, block))
     }
+}
+
+/// Whether a message may name one block more.
+fn has_room(blocks: &[Block]) -> bool {
+    blocks.len() < MAX_REQUESTED_BLOCKS
 }
 
 impl Hub {
@@ -168,6 +175,26 @@ mod tests {
         assert!(requests.deadline(now).unwrap() > now + Duration::from_hours(1));
         requests.limit.set_limit(now, 0);
         assert_eq!(sent(&mut requests, now), [(1, request(&[1]))]);
+    }
+
+    #[test]
+    fn no_message_names_more_blocks_than_a_peer_takes() {
+        let now = Instant::now();
+        let mut requests = Requests::new(TokenBucket::new(0));
+        let (few, many) = (1, 2 * u32::try_from(MAX_REQUESTED_BLOCKS).unwrap() + 1);
+        let lengths = |sent: Vec<(u64, PeerMessage)>| -> Vec<usize> {
+            let blocks = |message| match message {
+                PeerMessage::Request { blocks, .. } | PeerMessage::Cancel { blocks, .. } => blocks.len(),
+                _ => 0,
+            };
+            sent.into_iter().map(|(_, message)| blocks(message)).collect()
+        };
+        for (count, expected) in [(few, vec![1]), (many, vec![MAX_REQUESTED_BLOCKS, MAX_REQUESTED_BLOCKS, 1])] {
+            (0..count).for_each(|piece| requests.request(PeerId(1), FILE, block(piece)));
+            assert_eq!(lengths(sent(&mut requests, now)), expected);
+            (0..count).for_each(|piece| requests.cancel(PeerId(1), FILE, block(piece)));
+            assert_eq!(lengths(sent(&mut requests, now)), expected);
+        }
     }
 
     #[test]
