@@ -9,7 +9,7 @@
 //! [`Action::Verify`]: hash the buffer off the network path, write it, and hand in [`Event::Verified`] (only then is the piece
 //! ours to announce) or [`Event::Corrupt`]. A buffer ends with its `Verified` or with [`Action::Discard`], nothing else. No more
 //! than `open_limit` pieces are open at a time, so that memory is bounded however slow the disk or the hash is: then nothing
-//! more is asked, and that is the backpressure on the sockets. Twice as many may be while little of them has arrived: on a long way, most of what
+//! more is asked, and that is the backpressure on the sockets ([`Download::limit`] changes it, where several share the memory). Twice as many may be while little of them has arrived: on a long way, most of what
 //! was asked for is in nobody's memory.
 //!
 //! ```text
@@ -98,11 +98,19 @@ impl Download {
         }
     }
 
-    /// Changes how many pieces fill the memory (at least one); the default is [`OPEN_LIMIT`].
-    #[must_use]
-    pub fn with_open_limit(mut self, open_limit: usize) -> Self {
+    /// Changes how many pieces fill the memory (at least one); the default is [`OPEN_LIMIT`]. Those that are open stay so.
+    pub fn limit(&mut self, now: Instant, open_limit: usize, out: &mut Vec<Action>) {
+        let was_full = !self.pieces.has_room();
         self.pieces.limit(open_limit.max(1));
-        self
+        self.owed.take();
+        if was_full && self.pieces.has_room() {
+            self.fill_all(now, out);
+        }
+    }
+
+    /// Pieces on their way: asked for, in memory, or not yet verified.
+    pub fn open_count(&self) -> usize {
+        self.pieces.open_count()
     }
 
     /// Takes in what happened and adds what is to be done to `out`.
@@ -244,7 +252,8 @@ impl Download {
     fn unchoked(&mut self, peer: PeerId, suggested: Option<PieceIndex>) -> Scope {
         let Some(remote) = self.remotes.get_mut(&peer) else { return Scope::Nobody };
         remote.unchoke(suggested);
-        remote.interested = true;
+        // A turn that crosses our word that none is of use does not take it back: that one is void where it was given.
+        remote.interested.get_or_insert(true);
         Scope::One(peer)
     }
 
@@ -482,9 +491,9 @@ impl Download {
             if !self.has_use_soon(remote) {
                 self.lose_interest(peer, out);
             }
-        } else if !remote.interested && self.has_work(now, peer) {
+        } else if remote.interested != Some(true) && self.has_work(now, peer) {
             out.push(Action::Interest { peer, interested: true });
-            self.remotes.entry(peer).and_modify(|remote| remote.interested = true);
+            self.remotes.entry(peer).and_modify(|remote| remote.interested = Some(true));
         }
     }
 
@@ -496,9 +505,10 @@ impl Download {
     }
 
     fn lose_interest(&mut self, peer: PeerId, out: &mut Vec<Action>) {
-        let Some(remote) = self.remotes.get_mut(&peer).filter(|remote| remote.interested) else { return };
+        let may_give = |remote: &&mut Remote| remote.interested == Some(true) || remote.has_turn();
+        let Some(remote) = self.remotes.get_mut(&peer).filter(may_give) else { return };
         remote.drop_turns();
-        remote.interested = false;
+        remote.interested = Some(false);
         out.push(Action::Interest { peer, interested: false });
     }
 

@@ -114,6 +114,10 @@ impl Pieces {
         self.open_limit = open_limit;
     }
 
+    pub(super) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
     /// Whether another piece may be opened.
     pub(super) fn has_room(&self) -> bool {
         let open = self.open.len();

@@ -40,8 +40,8 @@ pub(super) struct Asked {
 /// Everything known of one peer.
 pub(super) struct Remote {
     pub(super) bitfield: Bitfield,
-    /// The peer was told that its turns are of use.
-    pub(super) interested: bool,
+    /// Whether its turns are of use, as it was told last. Where it was told nothing, a turn shows that it takes them to be.
+    pub(super) interested: Option<bool>,
     pub(super) snubbed: bool,
     pub(super) parole: bool,
     /// Nothing free was found at this peer when pieces had been put back so often.
@@ -71,7 +71,7 @@ impl Remote {
     pub(super) fn new(now: Instant, bitfield: Bitfield) -> Self {
         Self {
             bitfield,
-            interested: false,
+            interested: None,
             snubbed: false,
             parole: false,
             exhausted_at: None,

@@ -37,10 +37,12 @@ struct Bench {
 impl Bench {
     fn new(size: u64, seed: u64) -> Self {
         let have = Bitfield::empty(piece_count(size));
-        let download = Download::new(size, have, ChaCha12Rng::seed_from_u64(seed)).with_open_limit(OPEN_LIMIT);
+        let now = Instant::now();
+        let mut download = Download::new(size, have, ChaCha12Rng::seed_from_u64(seed));
+        download.limit(now, OPEN_LIMIT, &mut Vec::new());
         Self {
             size,
-            now: Instant::now(),
+            now,
             download,
             asked: BTreeSet::new(),
             buffers: BTreeMap::new(),
@@ -263,8 +265,9 @@ fn buffers_held_by_silent_peers_make_way_for_one_that_was_snubbed_too() {
     };
     let (late, silent) = (PeerId(1), PeerId(2));
     let size = 4 * u64::from(PIECE_SIZE);
-    let mut download = Download::new(size, field(&[]), ChaCha12Rng::seed_from_u64(1)).with_open_limit(1);
     let mut now = Instant::now();
+    let mut download = Download::new(size, field(&[]), ChaCha12Rng::seed_from_u64(1));
+    download.limit(now, 1, &mut Vec::new());
     let mut handle = |now, event| {
         let mut out = Vec::new();
         download.handle(now, event, &mut out);
@@ -387,4 +390,43 @@ fn a_slow_suspect_keeps_its_piece_while_others_come_and_go() {
         });
         assert!(took < Duration::from_secs(30), "{took:?}");
     }
+}
+
+#[test]
+fn a_turn_that_crossed_our_refusal_is_no_sign_that_more_will_come() {
+    let (now, seeder) = (Instant::now(), PeerId(1));
+    let size = 8 * u64::from(PIECE_SIZE);
+    let none = Bitfield::empty(8);
+    let mut all = none.clone();
+    for piece in 0..8 {
+        all.insert(PieceIndex(piece));
+    }
+    let mut download = Download::new(size, none, ChaCha12Rng::seed_from_u64(1));
+    let mut limited = |limit: usize, event: Event| {
+        let mut out = Vec::new();
+        download.limit(now, limit, &mut out);
+        download.handle(now, event, &mut out);
+        let said = out.iter().rev().find_map(|action| match action {
+            Action::Interest { interested, .. } => Some(*interested),
+            _ => None,
+        });
+        let asked = out.iter().filter(|action| matches!(action, Action::Request { .. })).count();
+        (said, asked / 4)
+    };
+    let turn = || Event::Unchoked { peer: seeder, suggested: None };
+    assert_eq!(limited(2, Event::PeerJoined { peer: seeder, bitfield: all }), (Some(true), 0));
+    assert_eq!((limited(2, turn()), limited(2, turn())), ((None, 1), (None, 1)));
+    let sent = [0, 1].into_iter().flat_map(|piece| blocks(PieceIndex(piece), PIECE_SIZE));
+    for block in sent.take(7) {
+        assert_eq!(limited(2, Event::Received { peer: seeder, block }), (None, 0));
+    }
+    assert_eq!(limited(2, turn()), (Some(false), 0), "the memory is full");
+    assert_eq!(limited(1, turn()), (None, 0), "others fill it even more, and it is of use soon");
+    assert_eq!(limited(1, Event::Verified { piece: PieceIndex(0) }), (None, 0));
+    let last = blocks(PieceIndex(1), PIECE_SIZE).last().expect("a piece has blocks");
+    assert_eq!(
+        limited(3, Event::Received { peer: seeder, block: last }),
+        (Some(true), 1),
+        "used, and more are asked for"
+    );
 }

@@ -87,6 +87,8 @@ pub(super) struct Turns {
     entrusted: Vec<Entrusted>,
     /// Pieces that have spread so far.
     spread: u64,
+    /// Requests of one peer that may wait.
+    queue_limit: usize,
     rng: ChaCha12Rng,
 }
 
@@ -146,7 +148,7 @@ impl Leecher {
 }
 
 impl Turns {
-    pub(super) fn new(rng: ChaCha12Rng) -> Self {
+    pub(super) fn new(queue_limit: usize, rng: ChaCha12Rng) -> Self {
         Self {
             leechers: BTreeMap::new(),
             given: Vec::new(),
@@ -158,6 +160,7 @@ impl Turns {
             seeding: BTreeMap::new(),
             entrusted: Vec::new(),
             spread: 0,
+            queue_limit,
             rng,
         }
     }
@@ -210,8 +213,7 @@ impl Turns {
         piece: PieceIndex,
         queued: usize,
     ) -> bool {
-        let used = self.given.iter().position(|given| given.turn.peer == peer && given.turn.file == file);
-        let Some(Given { turn, at, number, busy }) = used.map(|index| self.given.remove(index)) else { return false };
+        let Some(Given { turn, at, number, busy }) = self.take_given(peer, file) else { return false };
         if !self.leechers.get_mut(&(peer, file)).is_some_and(Leecher::uses_late) {
             self.waits.push_back(now.saturating_duration_since(at));
             if self.waits.len() > WAITS_KEPT {
@@ -228,6 +230,18 @@ impl Turns {
             self.take_back(turn);
         }
         true
+    }
+
+    /// A peer asks for the first block of a piece, and is refused it: a turn that it had for it is void.
+    pub(super) fn refused(&mut self, peer: PeerId, file: FileId) {
+        if let Some(given) = self.take_given(peer, file) {
+            self.take_back(given.turn);
+        }
+    }
+
+    fn take_given(&mut self, peer: PeerId, file: FileId) -> Option<Given> {
+        let first = self.given.iter().position(|given| given.turn.peer == peer && given.turn.file == file)?;
+        Some(self.given.remove(first))
     }
 
     /// When a turn that was not used makes way for another.
@@ -261,6 +275,7 @@ impl Turns {
 
     /// Who is served next. First whoever was passed over for too long; then those who take part before those who were shunned, let a
     /// turn lapse or kept a piece to themselves, then who has least in the queue, then who has waited longest; at random among equals.
+    /// Nobody whose queue is full, as with many files at once: what it would ask for is rejected.
     fn choose(&mut self, waiting: impl Fn(PeerId) -> usize, swarms: &impl Swarms) -> Option<(PeerId, FileId)> {
         self.reconsider(swarms);
         let mut given: BTreeMap<PeerId, usize> = BTreeMap::new();
@@ -280,6 +295,7 @@ impl Turns {
                 let place = (index + count - start) % count;
                 ((passed_over <= patience, doubts, queue, leecher.last, place), *key)
             })
+            .filter(|((_, _, queue, ..), _)| queue + BLOCKS_PER_PIECE <= self.queue_limit)
             .collect();
         ranked.sort_unstable_by_key(|(rank, _)| *rank);
         ranked.into_iter().map(|(_, key)| key).find(|(peer, file)| swarms.lacks(*peer, *file))
@@ -398,6 +414,8 @@ mod tests {
     use super::*;
 
     const FILE: FileId = FileId([1; 32]);
+    /// Requests of one peer that may wait: more than any other test has.
+    const QUEUE: usize = 64 * BLOCKS_PER_PIECE;
 
     /// A swarm as a seeder of four pieces knows it: who has which, and who is shunned.
     #[derive(Default)]
@@ -425,7 +443,7 @@ mod tests {
     }
 
     fn turns(peers: u64) -> Turns {
-        let mut turns = Turns::new(ChaCha12Rng::seed_from_u64(3));
+        let mut turns = Turns::new(QUEUE, ChaCha12Rng::seed_from_u64(3));
         (1..=peers).for_each(|peer| turns.interest(PeerId(peer), FILE, true));
         turns
     }
@@ -453,6 +471,34 @@ mod tests {
         peers.sort_unstable();
         assert_eq!((pieces, peers), (vec![0, 1, 2, 3], vec![1, 2, 3, 4]));
         assert_eq!(give(&mut turns, now, &known).map(|turn| turn.suggested), Some(None));
+    }
+
+    #[test]
+    fn whose_queue_is_full_is_given_no_turn() {
+        let (now, known, mut turns) = (Instant::now(), Known::default(), turns(2));
+        let waiting = |peer: PeerId| if peer == PeerId(1) { QUEUE - BLOCKS_PER_PIECE + 1 } else { 0 };
+        let given = turns.next(now, 0, true, waiting, &known).unwrap();
+        assert_eq!(given.peer, PeerId(2));
+        assert_eq!(turns.next(now, 0, true, |_| QUEUE, &known), None);
+    }
+
+    #[test]
+    fn a_turn_whose_request_is_refused_keeps_nobody_waiting() {
+        let (now, known, mut turns) = (Instant::now(), Known::default(), turns(2));
+        let refused = give(&mut turns, now, &known).unwrap();
+        assert_eq!(give(&mut turns, now, &known), None);
+        turns.refused(refused.peer, FILE);
+        let next = give(&mut turns, now, &known).unwrap();
+        assert_ne!(next.peer, refused.peer);
+        turns.refused(next.peer, FILE);
+        let suggested: Vec<_> = (0..4)
+            .filter_map(|_| {
+                let turn = give(&mut turns, now, &known)?;
+                turns.answered(now, turn.peer, FILE, turn.suggested?, 1);
+                turn.suggested
+            })
+            .collect();
+        assert!(suggested.contains(&refused.suggested.unwrap()), "what was suggested is suggested again");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Uploader {
     /// Nobody has asked for anything. A peer may have `queue_limit` requests waiting; `rng` decides between equals.
     pub fn new(queue_limit: usize, rng: ChaCha12Rng) -> Self {
         let (askers, begun) = (BTreeMap::new(), BTreeMap::new());
-        Self { queue_limit, askers, begun, turn: 0, uplink: Uplink::new(), turns: Turns::new(rng) }
+        Self { queue_limit, askers, begun, turn: 0, uplink: Uplink::new(), turns: Turns::new(queue_limit, rng) }
     }
 
     /// A peer says whether a turn would be of use to it; or was told of pieces that it may lack, which says the same.
@@ -111,6 +111,9 @@ impl Uploader {
         let (turn, key) = (self.turn, (file, block.piece));
         let asker = self.askers.entry(peer).or_insert_with(|| Asker::new(now, turn));
         if asker.waiting_count >= self.queue_limit {
+            if !asker.waiting.contains_key(&key) {
+                self.turns.refused(peer, file);
+            }
             return false;
         }
         if asker.waiting_count == 0 {

@@ -60,15 +60,14 @@ impl Hub {
     /// Begins a run with the partial file that is open.
     fn activate(&mut self, file: FileId, opened: Opened) {
         let rng = ChaCha12Rng::from_rng(&mut self.seams.env.rng("download", self.runs));
-        let active_count = self.transfers.values().filter(|transfer| transfer.active.is_some()).count();
         let Some(transfer) = self.transfers.get_mut(&file) else { return };
-        let open_limit = (OPEN_LIMIT / (active_count + 1)).max(8);
         transfer.active = Some(Active {
             manifest: opened.manifest,
-            machine: Download::new(transfer.record.manifest.size, opened.have, rng).with_open_limit(open_limit),
+            machine: Download::new(transfer.record.manifest.size, opened.have, rng),
+            open: self.open.enter(),
             partial: opened.partial,
             buffers: Buffers::default(),
-            hashing: Hashing::new(),
+            hashing: Hashing::new(self.ahead.enter()),
             unsaved: false,
             saving: false,
             placing: false,
@@ -120,7 +119,9 @@ impl Hub {
         let now = self.now;
         let Some(active) = self.active(file) else { return };
         let mut actions = Vec::new();
+        active.machine.limit(now, active.open.left_of(OPEN_LIMIT), &mut actions);
         active.machine.handle(now, happening, &mut actions);
+        active.open.set(active.machine.open_count());
         for action in actions {
             self.perform(file, action);
         }

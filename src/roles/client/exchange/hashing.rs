@@ -23,6 +23,7 @@ use super::{
     downloads::Run,
     hub::{Hub, Input},
     kept::Parts,
+    room::Held,
 };
 use crate::{
     mutant::Mutant,
@@ -38,7 +39,7 @@ use crate::{
     swarm::download::Event as Happening,
 };
 
-/// Summed pieces kept in memory for the whole file's hash: of those summed last, which are the first that it lacks.
+/// Summed pieces kept in memory for the hashes of whole files: of those summed last, which are the first that these lack.
 const AHEAD: u32 = 32;
 /// Pieces of the whole file's hash done at once where no piece is summed beside it.
 const STRIDE: usize = 16;
@@ -92,6 +93,8 @@ pub(super) struct Hashing {
     settling: bool,
     /// A forged piece may be in the whole file's hash, which begins anew.
     spoiled: bool,
+    /// Pieces kept here.
+    ahead: Held,
 }
 
 /// SHA-1 of the whole file as it follows in file order.
@@ -114,8 +117,9 @@ struct Job {
 }
 
 impl Hashing {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(ahead: Held) -> Self {
         Self {
+            ahead,
             waiting: Pieces::new(),
             running: 0,
             follower: Some(Follower::new()),
@@ -163,7 +167,8 @@ impl Hashing {
     fn summed(&mut self, right: Pieces, follower: Option<Follower>) {
         self.running -= 1;
         self.latest.extend(right.keys());
-        self.latest.drain(..self.latest.len().saturating_sub(AHEAD as usize));
+        let most = self.ahead.left_of(AHEAD as usize);
+        self.latest.drain(..self.latest.len().saturating_sub(most));
         if follower.is_none() {
             self.kept.extend(right.clone());
             self.kept.retain(|piece, _| self.latest.contains(piece));
@@ -176,6 +181,8 @@ impl Hashing {
             follower.kept.append(&mut self.kept);
             follower.forget(&self.latest);
         }
+        // What a job has with it is among the latest.
+        self.ahead.set(self.follower.as_ref().map_or(self.latest.len(), |follower| follower.kept.len()));
     }
 
     /// What to settle next, unless a job is at it.
@@ -448,6 +455,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::roles::client::exchange::room::Room;
 
     fn parts(piece: u32) -> Parts {
         vec![Bytes::copy_from_slice(&piece.to_le_bytes())]
@@ -467,7 +475,8 @@ mod tests {
     /// Pieces come in `order`, so many at a time, each settled as soon as it is summed; returns the whole's hash, and how many
     /// pieces were taken along while others were summed.
     fn follow(order: &[u32], at_once: usize, forged: &[u32]) -> (Sha1Hash, usize) {
-        let (mut hashing, mut have) = (Hashing::new(), Bitfield::empty(u32::try_from(order.len()).unwrap()));
+        let (mut hashing, mut have) =
+            (Hashing::new(Room::default().enter()), Bitfield::empty(u32::try_from(order.len()).unwrap()));
         let (mut arriving, mut again, mut beside) = (order.chunks(at_once), forged.chunks(at_once), 0);
         let mut to_forge = forged.to_vec();
         loop {
@@ -579,7 +588,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_taken_at_once_and_a_second_job_begins_where_pieces_pile_up() {
-        let (mut hashing, have) = (Hashing::new(), Bitfield::empty(100));
+        let (mut hashing, have) = (Hashing::new(Room::default().enter()), Bitfield::empty(100));
         hashing.waiting.extend((0..3).map(|piece| (PieceIndex(piece), parts(piece))));
         let first = hashing.next_job(&have).unwrap();
         assert_eq!((first.pieces.len(), first.follower.is_some()), (BATCH, true));

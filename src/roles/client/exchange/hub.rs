@@ -24,6 +24,7 @@ use super::{
     peer_server::{ReadPiece, Server},
     peers::Peers,
     requests::Requests,
+    room::Room,
     shares::{Recheck, Share},
     transfer::Transfer,
 };
@@ -111,6 +112,10 @@ pub(super) struct Hub {
     pub(super) tickets_doubted: BTreeMap<GroupId, Instant>,
     /// What is known of the memberships that peers showed tickets for.
     pub(super) standing: Standing,
+    /// Pieces on their way to all downloads.
+    pub(super) open: Room,
+    /// Pieces that all downloads keep for the hashes of whole files.
+    pub(super) ahead: Room,
     /// Runs of downloads begun so far.
     pub(super) runs: u64,
     tick_at: Instant,
@@ -136,6 +141,8 @@ impl Hub {
             tickets: BTreeMap::new(),
             tickets_doubted: BTreeMap::new(),
             standing: Standing::default(),
+            open: Room::default(),
+            ahead: Room::default(),
             runs: 0,
             tick_at: now + TICK,
             ticks: 0,

@@ -27,6 +27,7 @@ mod peer_server;
 mod peers;
 mod pool;
 mod requests;
+mod room;
 mod shares;
 mod streams;
 mod transfer;

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{buffers::Buffers, downloads::Run, finding::FIND_SOON, hashing::Hashing};
+use super::{buffers::Buffers, downloads::Run, finding::FIND_SOON, hashing::Hashing, room::Held};
 use crate::{
     protocol::{
         bitfield::Bitfield,
@@ -54,6 +54,8 @@ pub(super) struct Transfer {
 pub(super) struct Active {
     pub(super) manifest: Arc<Manifest>,
     pub(super) machine: Download,
+    /// Pieces that the machine has open.
+    pub(super) open: Held,
     pub(super) partial: Partial,
     pub(super) buffers: Buffers,
     pub(super) hashing: Hashing,
