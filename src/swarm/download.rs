@@ -9,8 +9,8 @@
 //! [`Action::Verify`]: hash the buffer off the network path, write it, and hand in [`Event::Verified`] (only then is the piece
 //! ours to announce) or [`Event::Corrupt`]. A buffer ends with its `Verified` or with [`Action::Discard`], nothing else. No more
 //! than `open_limit` pieces are open at a time, so that memory is bounded however slow the disk or the hash is: then nothing
-//! more is asked, and that is the backpressure on the sockets ([`Download::limit`] changes it, where several share the memory). Twice as many may be while little of them has arrived: on a long way, most of what
-//! was asked for is in nobody's memory.
+//! more is asked, and that is the backpressure on the sockets ([`Download::limit`] changes it, where several share the memory).
+//! Twice as many may be while little of them has arrived: on a long way, most of what was asked for is in nobody's memory.
 //!
 //! ```text
 //!             first Request            last Received               Verified
