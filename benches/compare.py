@@ -20,7 +20,6 @@ import filecmp
 import hashlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,10 +29,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from common import GIB, MIB, ROOT, build_p2p, free_port, parse_size
+
 RQBIT_VERSION = "9.1.0"
-MIB = 1 << 20
-GIB = 1 << 30
 PIECE = 512 * 1024
 POLL_S = 0.01
 DEADLINE_S = 900
@@ -76,24 +74,12 @@ def parse_options():
     return parser.parse_args()
 
 
-def parse_size(text):
-    for unit, factor in {"KiB": 1 << 10, "MiB": MIB, "GiB": GIB}.items():
-        if text.endswith(unit):
-            return int(text.removesuffix(unit)) * factor
-    return int(text)
-
-
 def parse_shapes(text):
     return [tuple(int(count) for count in shape.split(":")) for shape in text.split(",")]
 
 
 def shape_name(shape):
     return f"{shape[0]} to {shape[1]}"
-
-
-def build_p2p():
-    subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "p2p"], cwd=ROOT, check=True)
-    return ROOT / "target/release/p2p"
 
 
 def build_rqbit():
@@ -244,12 +230,6 @@ class Rqbit:
 
 def cpu_s(peers):
     return sum(peer.cpu_s() for peer in peers)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def make_torrent(path, size):

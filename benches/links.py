@@ -40,14 +40,13 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-MIB = 1 << 20
+from common import DEADLINE_S, MIB, Party, build_p2p, parse_size
+
 MTU = 1500
 SUPER = 10 + (1 << 16)  # What one read may give: `Segments` and all.
 PORT = 7000
 ENDS = [("near", "198.18.0.1"), ("far", "198.18.0.2")]  # Addresses that RFC 2544 sets aside for benchmarks.
 LEAST_QUEUE_S = 0.02
-DEADLINE_S = 600
 
 
 def main():
@@ -87,13 +86,6 @@ def parse_options():
     return parser.parse_args()
 
 
-def parse_size(text):
-    for unit, factor in {"KiB": 1 << 10, "MiB": MIB, "GiB": 1 << 30}.items():
-        if text.endswith(unit):
-            return int(text.removesuffix(unit)) * factor
-    return int(text)
-
-
 Link = collections.namedtuple("Link", "name round_trip_s loss")
 
 
@@ -106,11 +98,6 @@ def parse_link(name):
     if not match:
         raise argparse.ArgumentTypeError(f"{name} is no link: 50ms or 50ms/1%")
     return Link(name, int(match[1]) / 1e3, float(match[2] or 0) / 100)
-
-
-def build_p2p():
-    subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "p2p"], cwd=ROOT, check=True)
-    return ROOT / "target/release/p2p"
 
 
 class Network:
@@ -407,38 +394,6 @@ def make_file(path, size):
             noise[:8] = offset.to_bytes(8, "little")
             noise[MIB // 2:MIB // 2 + 8] = (offset + 1).to_bytes(8, "little")
             file.write(noise[:min(MIB, size - offset)])
-
-
-class Party:
-    """A running tracker or client. (`ip netns exec` becomes the program it runs, so the process is that one.)"""
-
-    def __init__(self, command, log):
-        self.log = open(log, "wb")
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
-
-    def ask(self, command):
-        watchdog = threading.Timer(DEADLINE_S, self.process.kill)
-        watchdog.start()
-        try:
-            self.process.stdin.write(f"{command}\n".encode())
-            self.process.stdin.flush()
-            for line in self.process.stdout:
-                answer = json.loads(line)
-                if "command" in answer:
-                    assert answer["ok"], answer
-                    return answer
-        finally:
-            watchdog.cancel()
-        raise AssertionError(f"no answer to {command}; see {self.log.name}")
-
-    def stop(self):
-        self.process.kill()
-        self.process.communicate()
-        self.log.close()
-
-    def peak_mib(self):
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def share(rates, capacity):

@@ -11,16 +11,12 @@ Needs Linux, Python 3.9 and cargo.
 
 import argparse
 import filecmp
-import json
 import os
-import socket
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-MIB = 1 << 20
+from common import MIB, Party, build_p2p, free_port, parse_size
 
 
 def main():
@@ -41,90 +37,56 @@ def parse_options():
     return parser.parse_args()
 
 
-def parse_size(text):
-    for unit, factor in {"KiB": 1 << 10, "MiB": MIB, "GiB": 1 << 30}.items():
-        if text.endswith(unit):
-            return int(text.removesuffix(unit)) * factor
-    return int(text)
-
-
-def build_p2p():
-    subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "p2p"], cwd=ROOT, check=True)
-    return ROOT / "target/release/p2p"
-
-
 def run(p2p, options, folder):
-    info = folder / "tracker_info.txt"
+    info, parties = folder / "tracker_info.txt", []
     info.write_text(f"127.0.0.1:{free_port()}\n")
-    tracker = subprocess.Popen([p2p, "tracker", info, "1", "--data-dir", folder / "tracker"], stdin=subprocess.PIPE,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    clients = []
+
+    def start(name, *arguments):
+        parties.append(Party([p2p, *arguments, "--data-dir", folder / name], folder / f"{name}.log"))
+        return parties[-1]
+
     try:
-        for name in ["seeder", *(f"leecher-{number}" for number in range(options.leechers))]:
-            clients.append(Client(p2p, info, folder, name))
-        seeder, *leechers = clients
-        files = [share(seeder, folder, number, options.size) for number in range(options.files)]
-        for leecher in leechers:
-            leecher.does("join_group files")
-            seeder.does(f"accept_request files {leecher.name}")
-        begun = time.monotonic()
-        for leecher in leechers:
-            for file in files:
-                leecher.does(f"download_file files {file.name} {leecher.home / file.name}")
-        for leecher in leechers:
-            leecher.does("wait")
-        wall_s = time.monotonic() - begun
-        for leecher in leechers:
-            if not all(filecmp.cmp(file, leecher.home / file.name, shallow=False) for file in files):
-                raise SystemExit(f"{leecher.name} has other bytes than were shared")
+        start("tracker", "tracker", info, "1")
+        names = ["seeder", *(f"leecher-{number}" for number in range(options.leechers))]
+        clients = {name: start(name, "client", f"127.0.0.1:{free_port()}", info, "--json") for name in names}
+        files = [make_file(folder / f"file-{number}", options.size) for number in range(options.files)]
+        wall_s = download(clients, files, folder)
         rate = options.files * options.size * options.leechers / MIB / wall_s
-        return {"wall_s": round(wall_s, 2), "mib_per_s": round(rate), "peak_mib": round(max(map(Client.peak_mib, clients)))}
+        peak_mib = max(client.peak_mib() for client in clients.values())
+        return {"wall_s": round(wall_s, 2), "mib_per_s": round(rate), "peak_mib": round(peak_mib)}
     finally:
-        for process in [tracker, *(client.process for client in clients)]:
-            process.kill()
-            process.wait()
+        for party in parties:
+            party.stop()
 
 
-def share(seeder, folder, number, size):
-    if number == 0:
-        seeder.does("create_group files")
-    file, some = folder / f"file-{number}", os.urandom(MIB)
-    file.write_bytes((some * (size // MIB + 1))[:size])
-    seeder.does(f"upload_file {file} files")
-    return file
+def download(clients, files, folder):
+    """Seconds until every leecher has every file."""
+    for name, client in clients.items():
+        client.ask(f"create_user {name} a-password-for-all")
+        client.ask(f"login {name} a-password-for-all")
+    seeder, *leechers = clients.values()
+    seeder.ask("create_group files")
+    for file in files:
+        seeder.ask(f"upload_file {file} files")
+    for name, leecher in list(clients.items())[1:]:
+        leecher.ask("join_group files")
+        seeder.ask(f"accept_request files {name}")
+    copies = [[folder / f"copy-{number}-{file.name}" for file in files] for number in range(len(leechers))]
+    begun = time.monotonic()
+    for leecher, own in zip(leechers, copies):
+        for file, copy in zip(files, own):
+            leecher.ask(f"download_file files {file.name} {copy}")
+    for leecher in leechers:
+        leecher.ask("wait")
+    wall_s = time.monotonic() - begun
+    same = all(filecmp.cmp(file, copy, shallow=False) for own in copies for file, copy in zip(files, own))
+    assert same, "other bytes arrived than were sent"
+    return wall_s
 
 
-class Client:
-    """A client process that is told commands."""
-
-    def __init__(self, p2p, info, folder, name):
-        self.name, self.home = name, folder / name
-        self.home.mkdir()
-        self.process = subprocess.Popen(
-            [p2p, "client", f"127.0.0.1:{free_port()}", info, "--json", "--data-dir", self.home / "data"], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.does(f"create_user {name} a-password-for-all")
-        self.does(f"login {name} a-password-for-all")
-
-    def does(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        for answer in map(json.loads, self.process.stdout):
-            if "command" in answer:
-                if not answer["ok"]:
-                    raise SystemExit(f"{self.name}: {line}: {answer}")
-                return
-        raise SystemExit(f"{self.name} has ended: {line}")
-
-    def peak_mib(self):
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def make_file(path, size):
+    path.write_bytes((os.urandom(MIB) * (size // MIB + 1))[:size])
+    return path
 
 
 if __name__ == "__main__":
