@@ -110,8 +110,9 @@ impl Uploader {
     pub fn request(&mut self, now: Instant, peer: PeerId, file: FileId, block: Block) -> bool {
         let (turn, key) = (self.turn, (file, block.piece));
         let asker = self.askers.entry(peer).or_insert_with(|| Asker::new(now, turn));
+        let is_first = !asker.waiting.contains_key(&key);
         if asker.waiting_count >= self.queue_limit {
-            if !asker.waiting.contains_key(&key) {
+            if is_first {
                 self.turns.refused(peer, file);
             }
             return false;
@@ -120,7 +121,6 @@ impl Uploader {
             // Having asked for nothing until now is no claim to be served before those who waited.
             asker.served_turn = asker.served_turn.max(turn.saturating_sub(1));
         }
-        let is_first = !asker.waiting.contains_key(&key);
         asker.waiting_count += usize::from(asker.waiting.entry(key).or_default().insert(block));
         if is_first {
             self.use_turn(now, peer, key);
